@@ -1,0 +1,57 @@
+"""Files that are whole or not there: written under a temporary name, flushed, then renamed."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to write; it appears as `path` when the block ends well, else leaves no trace."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a finished one is as readable as the user's others.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file at once or not at all."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, indented, at once or not at all; NaN and infinity are refused."""
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder if needed, and raise ValueError if nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    # There is no call that reads the umask without setting it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,141 @@
+"""The order of samples: which crop of which photo stands where in which batch, for any number of
+ranks.
+
+An epoch takes K crops of each of N photos, each once. The photos are permuted, and the N K samples
+laid in one line: photo by photo, K crops each. The line is cut into G equal lanes, one for each
+position of the global batch; batch b is the b-th sample of every lane. So a batch shows as many
+different photos as can be, and a photo meets one lane alone, but for those that a cut divides.
+
+Ranks own neighbouring lanes. The global batches are therefore the same for every number of ranks
+that divides G, and a photo is decoded by one rank, plus at most one photo for each rank.
+
+Inside a lane, samples are shuffled in windows of `mix_photos` K, so that consecutive batches differ
+in their photos too. The windows of different lanes begin at different batches, evenly spread: new
+photos are wanted at the constant rate of G / K a batch, and decoding never comes in bursts.
+
+All of it is a pure function of (seed, epoch, position).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from ..synth import draw_bits, sample_keys
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """The plan of all epochs."""
+
+    num_photos: int
+    """N, at least 1."""
+    crops_per_photo: int
+    """K, at least 1."""
+    global_batch: int
+    """G, over all ranks; at least 1."""
+    mix_photos: int = 4
+    """Photos that a lane shuffles together; 1 takes all crops of a photo in a row."""
+    pad_last: bool = False
+    """Keep the last, incomplete batch of an epoch and pad it, instead of dropping it."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that every number is in range and there is at least one batch."""
+        for name in ("num_photos", "crops_per_photo", "global_batch", "mix_photos"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_batches == 0:
+            most = self.num_photos * self.crops_per_photo
+            raise ValueError(
+                f"{self.num_photos} photos with {self.crops_per_photo} crops each do not fill one "
+                f"batch of {self.global_batch}; use a global batch of at most {most}, more "
+                "crops_per_photo, or last_batch='pad'"
+            )
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch."""
+        full, rest = divmod(self.num_photos * self.crops_per_photo, self.global_batch)
+        return full + (1 if self.pad_last and rest else 0)
+
+    def epoch(self, epoch: int, *, first_lane: int, num_lanes: int) -> "EpochOrder":
+        """Return the part of one epoch that lies in some neighbouring lanes, as a rank's do."""
+        return EpochOrder(self, epoch, first_lane, num_lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOrder:
+    """What stands in the lanes of one batch."""
+
+    photos: Int[np.ndarray, "L"]
+    """Number of the photo, 0 to N - 1."""
+    crops: Int[np.ndarray, "L"]
+    """Number of the crop in its photo, 0 to K - 1."""
+    valid: Bool[np.ndarray, "L"]
+    """False where the last batch is padded; the padding repeats samples of the same lane."""
+
+
+class EpochOrder:
+    """One epoch of some lanes; `batch(b)` costs the same for any b, and least in sequence."""
+
+    def __init__(self, order: Order, epoch: int, first_lane: int, num_lanes: int) -> None:
+        if not 0 <= first_lane < first_lane + num_lanes <= order.global_batch:
+            raise ValueError(
+                f"lanes {first_lane} to {first_lane + num_lanes - 1} are not all within the "
+                f"global batch of {order.global_batch}"
+            )
+        self._order, self._epoch = order, epoch
+        self._lanes = first_lane + np.arange(num_lanes)
+        # Photo numbers start at 0, so samples below it are free for the keys of the order itself.
+        key = sample_keys(order.seed, epoch, torch.tensor([-1]), torch.tensor([0]))
+        words = draw_bits(key, op=0, count=order.num_photos)[0].numpy()
+        self._photos = np.argsort(words, kind="stable")
+        shortest, longer = divmod(order.num_photos * order.crops_per_photo, order.global_batch)
+        self._start = self._lanes * shortest + np.minimum(self._lanes, longer)
+        self._length = shortest + (self._lanes < longer)
+        self._window_length = order.mix_photos * order.crops_per_photo
+        self._lead = self._lanes * self._window_length // order.global_batch
+        self._window = np.full(num_lanes, -1)
+        self._shuffled = np.zeros((num_lanes, self._window_length), dtype=np.int64)
+
+    def batch(self, number: int) -> BatchOrder:
+        """Return batch `number`, 0 to num_batches - 1."""
+        if not 0 <= number < self._order.num_batches:
+            raise IndexError(f"batch {number} of {self._order.num_batches}")
+        valid = number < self._length
+        # A padded place repeats its lane's last sample; a lane without any repeats the line's.
+        place = np.minimum(number, np.maximum(self._length - 1, 0))
+        window, within = np.divmod(place + self._lead, self._window_length)
+        self._shuffle(window)
+        # The first window of a lane is cut short at its front by the lane's lead.
+        begin = np.maximum(window * self._window_length - self._lead, 0)
+        shuffled = self._shuffled[np.arange(len(self._lanes)), place - begin]
+        line = np.minimum(self._start + begin + shuffled, self._num_samples - 1)
+        photo, crop = np.divmod(line, self._order.crops_per_photo)
+        return BatchOrder(self._photos[photo], crop, valid)
+
+    @property
+    def _num_samples(self) -> int:
+        return self._order.num_photos * self._order.crops_per_photo
+
+    def _shuffle(self, window: Int[np.ndarray, "L"]) -> None:
+        """Bring the permutations of lanes that have come to a new window up to date."""
+        stale = np.flatnonzero(window != self._window)
+        if not len(stale):
+            return
+        keys = sample_keys(
+            self._order.seed,
+            self._epoch,
+            torch.from_numpy(-2 - self._lanes[stale]),
+            torch.from_numpy(window[stale]),
+        )
+        words = draw_bits(keys, op=0, count=self._window_length).numpy()
+        begin = np.maximum(window[stale] * self._window_length - self._lead[stale], 0)
+        end = (window[stale] + 1) * self._window_length - self._lead[stale]
+        length = np.minimum(end, self._length[stale]) - begin
+        # Places beyond the window's end sort behind all others.
+        words = np.where(np.arange(self._window_length) < length[:, None], words, 2**32)
+        self._shuffled[stale] = np.argsort(words, axis=1, kind="stable")
+        self._window[stale] = window[stale]

@@ -1,0 +1,166 @@
+"""Photographs on disk: finding them, and reading them as upright 8-bit sRGB.
+
+Read as a person sees them: EXIF orientation applied, embedded ICC profile converted to sRGB,
+transparency laid on white, the first frame of an animation, 16 bits rounded to 8.
+"""
+
+import io
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+PHOTO_SUFFIXES = frozenset(
+    ".avif .bmp .gif .j2k .jp2 .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+PIXEL_LIMIT = 250_000_000
+"""Photographs with more pixels are refused: a small file can claim any size."""
+
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+    OverflowError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
+"""What Pillow's readers raise on damaged files, by experience more than by its documentation."""
+
+
+def find_photos(sources: Path | Sequence[Path], *, recursive: bool = True) -> list[Path]:
+    """List the photographs named or lying in folders, by suffix, in sorted order, each once.
+
+    Hidden files and folders are passed over. A file named outright is listed whatever its suffix.
+
+    Raises:
+        ValueError: If a source does not exist, or none holds a photograph.
+    """
+    sources = [sources] if isinstance(sources, Path) else list(sources)
+    found: dict[Path, None] = {}
+    for source in sources:
+        if source.is_dir():
+            inside = source.rglob("*") if recursive else source.glob("*")
+            found.update(dict.fromkeys(sorted(path for path in inside if _is_photo(path, source))))
+        elif source.exists():
+            found[source] = None
+        else:
+            raise ValueError(f"no such file or folder: {source}")
+    if not found:
+        suffixes = " ".join(sorted(PHOTO_SUFFIXES))
+        raise ValueError(
+            f"no photographs in {', '.join(map(str, sources))}; looked for {suffixes}"
+        )
+    return list(found)
+
+
+def read_photo(
+    source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a photograph as upright 8-bit sRGB.
+
+    Raises:
+        ValueError: If it cannot be read or has more than `pixel_limit` pixels; the message begins
+            with its name.
+    """
+    image = open_upright(source, pixel_limit=pixel_limit)
+    try:
+        return np.array(to_srgb(image), dtype=np.uint8)
+    except _UNREADABLE as error:
+        raise ValueError(f"{_name(source)}: {_reason(error)}") from error
+
+
+def open_upright(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+    """Open and load a photograph in its own mode, its EXIF orientation applied and reset.
+
+    Raises:
+        ValueError: As `read_photo`.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            pixels = image.width * image.height
+            if pixels > pixel_limit:
+                raise ValueError(f"{pixels:,} pixels are more than the limit of {pixel_limit:,}")
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{_name(source)}: not a picture that can be read here") from error
+    except _UNREADABLE as error:
+        raise ValueError(f"{_name(source)}: {_reason(error)}") from error
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Convert a Pillow image of any mode and profile to mode RGB in sRGB."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bit(image)
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        image = _apply_profile(image, profile)
+    return image.convert("RGB")
+
+
+def name_photos(paths: Iterable[Path], root: Path | None = None) -> list[str]:
+    """Give each photograph a short unique key of letters, digits, `-` and `_`.
+
+    WebDataset splits names at the first dot, so there is none in a key. The key is the path below
+    `root` without its suffix; a second photograph of the same key gets `_2`, and so on.
+    """
+    keys: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        relative = path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
+        # 80 characters leave room in a tar header for a number and the suffix.
+        plain = "-".join(relative.with_suffix("").parts)[-80:]
+        base = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in plain)
+        key, count = base, 1
+        while key in taken:
+            count += 1
+            key = f"{base}_{count}"
+        taken.add(key)
+        keys.append(key)
+    return keys
+
+
+def _is_photo(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.suffix.lower() in PHOTO_SUFFIXES and not hidden and path.is_file()
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float64)
+    # 16-bit scans arrive as I;16, or as I with values up to 65535; F has no agreed range.
+    top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0.0)), 1.0)
+    return Image.fromarray((values.clip(0, top) * (255.0 / top) + 0.5).astype(np.uint8), "L")
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except ImageCms.PyCMSError:
+        # A profile that does not fit its picture tells nothing; viewers ignore it too.
+        return image
+    return converted if converted is not None else image
+
+
+def _name(source: Path | bytes) -> str:
+    return "photograph" if isinstance(source, bytes) else str(source)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

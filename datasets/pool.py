@@ -1,0 +1,135 @@
+"""The pool: decoded photos in one flat uint8 buffer on the device, each (H, W, 3) at its offset.
+
+It decouples the decode rate from the training rate: a photo is decoded once and cropped many times.
+It is a cache whose user knows the future, so what is in it changes the speed and nothing else. If
+all photos fit, each is decoded once for the whole training.
+
+Photos of any sizes lie side by side. When there is room but no gap is wide enough, the photos are
+moved together: one pass over the memory, rare, and better than losing a part of it for good.
+"""
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    offset: int
+    height: int
+    width: int
+
+    @property
+    def bytes(self) -> int:
+        return 3 * self.height * self.width
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.bytes
+
+
+class PhotoPool:
+    """Decoded photos by number, at most `capacity_bytes` of them."""
+
+    def __init__(self, capacity_bytes: int, *, device: torch.device) -> None:
+        if capacity_bytes < 3:
+            raise ValueError(f"capacity_bytes must hold at least one pixel, got {capacity_bytes}")
+        self._flat = torch.empty(capacity_bytes, dtype=torch.uint8, device=device)
+        # In order of last use, oldest first.
+        self._places: dict[int, _Place] = {}
+        self._used_bytes = 0
+        # Beyond this offset nothing lies: while the pool fills, no gap need be searched for.
+        self._end = 0
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Size of the buffer."""
+        return self._flat.numel()
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the photos in it."""
+        return self._used_bytes
+
+    @property
+    def photos(self) -> Collection[int]:
+        """Numbers of the photos in it, longest unused first."""
+        return self._places.keys()
+
+    def __contains__(self, photo: int) -> bool:
+        return photo in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, photo: int) -> UInt8[Tensor, "H W 3"]:
+        """Return a view of a photo; it is good until the next `put`."""
+        place = self._places.pop(photo)
+        self._places[photo] = place
+        return self._flat[place.offset : place.end].view(place.height, place.width, 3)
+
+    def put(
+        self, photo: int, pixels: UInt8[np.ndarray, "H W 3"], *, keep: Collection[int] = ()
+    ) -> None:
+        """Copy a photo in, making room at the cost of those longest unused and not in `keep`.
+
+        Raises:
+            ValueError: If it cannot fit beside those to keep.
+        """
+        height, width, _ = pixels.shape
+        size = 3 * height * width
+        if photo in self._places:
+            self._drop(photo)
+        place = _Place(self._make_room(photo, size, keep), height, width)
+        source = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1)
+        self._flat[place.offset : place.end].copy_(source)
+        self._places[photo] = place
+        self._used_bytes += size
+        self._end = max(self._end, place.end)
+
+    def _make_room(self, photo: int, size: int, keep: Collection[int]) -> int:
+        """Return the offset of a gap of `size` bytes."""
+        if self.capacity_bytes - self._end >= size:
+            return self._end
+        removable = deque(other for other in self._places if other not in keep)
+        while (offset := _find_gap(self._places, size, self.capacity_bytes)) is None:
+            if self.capacity_bytes - self.used_bytes >= size:
+                self._move_together()
+            elif removable:
+                self._drop(removable.popleft())
+            else:
+                raise ValueError(
+                    f"photo {photo} of {size:,} bytes does not fit into the pool of "
+                    f"{self.capacity_bytes:,} bytes beside {len(self._places)} photos of "
+                    f"{self.used_bytes:,} bytes still wanted; use a larger pool_bytes, a smaller "
+                    "batch_size or fewer prefetch_batches"
+                )
+        return offset
+
+    def _drop(self, photo: int) -> None:
+        self._used_bytes -= self._places.pop(photo).bytes
+
+    def _move_together(self) -> None:
+        end = 0
+        for photo, place in sorted(self._places.items(), key=lambda item: item[1].offset):
+            if place.offset != end:
+                # Through a copy: the old and the new place may overlap.
+                self._flat[end : end + place.bytes] = self._flat[place.offset : place.end].clone()
+                self._places[photo] = _Place(end, place.height, place.width)
+            end += place.bytes
+        self._end = end
+
+
+def _find_gap(places: Mapping[int, _Place], size: int, capacity: int) -> int | None:
+    """Return the offset of the first gap of at least `size` bytes."""
+    end = 0
+    for place in sorted(places.values(), key=lambda place: place.offset):
+        if place.offset - end >= size:
+            return end
+        end = place.end
+    return end if capacity - end >= size else None

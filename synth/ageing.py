@@ -1,0 +1,132 @@
+"""Ageing: clean photographs in, aged / clean pairs and the damage mask out, on the same device.
+
+Everything drawn comes from the photograph's key, so a photograph ages alike in any batch.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from ..textures import TextureBank
+from .keys import check_seed, sample_keys
+from .modes import Mode, aged_in_mode, check_mode, clean_in_mode
+from .recipes import Recipe, find_recipe
+from .types import Images, Keys, Mask, Params, Photos
+
+
+class AgedPhotos(NamedTuple):
+    """A batch of pairs."""
+
+    aged: Images
+    clean: Images
+    mask: Mask
+
+
+class Ageing:
+    """Ages batches of photographs after a recipe.
+
+    Example:
+        aged, clean, mask = Ageing("seed", seed=0)(photos)     # photos: (B, 3, H, W), uint8 or float
+    """
+
+    def __init__(
+        self,
+        recipe: str | Recipe = "seed",
+        *,
+        seed: int = 0,
+        mode: Mode = "color",
+        textures: TextureBank | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Settle the recipe.
+
+        Args:
+            recipe: Name of a recipe, or one of your own.
+            seed: 0 to 2**64 - 1; used where a call gives no keys.
+            mode: Channels of aged and clean, see `synth.modes`.
+            textures: Wear to draw from; 64 textures of 1024 px if None, drawn at the first call.
+            dtype: Floating-point type of aged and clean.
+
+        Raises:
+            ValueError: If the recipe or the mode is unknown, or the seed out of range.
+        """
+        self.recipe = find_recipe(recipe)
+        self.seed = check_seed(seed)
+        self.mode = check_mode(mode)
+        self.dtype = dtype
+        self._textures = textures
+        self._photos_seen = 0
+
+    def __call__(self, photos: Photos, keys: Keys | None = None) -> AgedPhotos:
+        """Age a batch.
+
+        Args:
+            photos: (B, 3, H, W), uint8 in 0..255 or floating point in [0, 1].
+            keys: One int64 key for each photograph, on any device. None numbers the photographs
+                seen by this object and derives their keys from the seed, so every call draws anew
+                and a fresh object repeats the sequence.
+
+        Raises:
+            ValueError: If the shape or the type of photos or keys does not fit.
+        """
+        clean = _as_float(photos)
+        B, _, H, W = clean.shape
+        if keys is None:
+            keys = self._next_keys(B)
+        if keys.shape != (B,) or keys.dtype != torch.int64:
+            raise ValueError(
+                f"keys must be int64 of shape ({B},), one for each photograph, "
+                f"got {keys.dtype} of shape {tuple(keys.shape)}"
+            )
+        keys = keys.to(clean.device)
+        return self.apply(clean, self.sample(keys, size=(H, W)), keys=keys)
+
+    def sample(self, keys: Keys, *, size: tuple[int, int]) -> list[Params]:
+        """Draw the parameters of every defect for pictures of `size` (H, W), in recipe order."""
+        textures = self.textures_on(keys.device)
+        return [
+            defect.sample(keys, op=op, size=size, textures=textures)
+            for op, defect in enumerate(self.recipe.defects)
+        ]
+
+    def apply(self, clean: Images, params: list[Params], *, keys: Keys) -> AgedPhotos:
+        """Age clean sRGB pictures (B, 3, H, W) in [0, 1]; the same arguments, the same result."""
+        textures = self.textures_on(clean.device)
+        # In float32: grain added in bfloat16 would be rounded to 1/256 before it is clipped.
+        x = clean.to(torch.float32)
+        hidden = torch.zeros_like(x[:, :1], dtype=torch.bool)
+        for op, (defect, drawn) in enumerate(zip(self.recipe.defects, params, strict=True)):
+            x, mask = defect.apply(x, drawn, keys=keys, op=op, textures=textures)
+            if mask is not None:
+                hidden = hidden | mask
+        return AgedPhotos(
+            aged_in_mode(x, self.mode).to(self.dtype).contiguous(),
+            clean_in_mode(clean, self.mode).to(self.dtype),
+            hidden,
+        )
+
+    def textures_on(self, device: torch.device) -> TextureBank:
+        """Return the texture bank on `device`; it moves once and stays."""
+        if self._textures is None:
+            self._textures = TextureBank.synthesize()
+        if self._textures.textures.device != device:
+            self._textures = self._textures.to(device)
+        return self._textures
+
+    def _next_keys(self, count: int) -> Keys:
+        samples = torch.arange(self._photos_seen, self._photos_seen + count)
+        self._photos_seen += count
+        return sample_keys(self.seed, 0, samples, torch.zeros_like(samples))
+
+
+def _as_float(photos: Photos) -> Images:
+    if photos.ndim != 4 or photos.shape[1] != 3:
+        raise ValueError(
+            f"photos must have the shape (B, 3, H, W), got {tuple(photos.shape)}; "
+            "repeat a gray channel three times, add a batch dimension to a single photograph"
+        )
+    if photos.dtype == torch.uint8:
+        return photos.to(torch.float32) / 255.0
+    if not photos.dtype.is_floating_point:
+        raise ValueError(f"photos must be uint8 or floating point, got {photos.dtype}")
+    return photos

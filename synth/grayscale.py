@@ -1,0 +1,30 @@
+"""Black-and-white film: the colours go, their Rec. 601 luma stays."""
+
+from dataclasses import dataclass
+
+from kornia.color import rgb_to_grayscale
+
+from ..textures import TextureBank
+from .types import Images, Keys, Mask, Params
+
+
+def grayscale(x: Images) -> Images:
+    """Weigh red, green and blue by 0.299, 0.587 and 0.114 (ITU-R BT.601); one channel stays."""
+    return x if x.shape[1] == 1 else rgb_to_grayscale(x)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grayscale:
+    """Turn every photograph to black and white."""
+
+    def sample(
+        self, keys: Keys, *, op: int, size: tuple[int, int], textures: TextureBank
+    ) -> Params:
+        """Draw nothing."""
+        return {}
+
+    def apply(
+        self, x: Images, params: Params, *, keys: Keys, op: int, textures: TextureBank
+    ) -> tuple[Images, Mask | None]:
+        """Return luma, (B, 1, H, W), and no mask: the picture is all still there."""
+        return grayscale(x), None

@@ -1,0 +1,112 @@
+"""Philox4x32-10: every random number is a pure function of (key of the photograph, op, place).
+
+Counter-based (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11), so
+no draw depends on batch position, rank, device or on what was drawn before. The counter of a draw:
+
+    word 0   column // 4, or number // 4 for per-photo draws
+    word 1   row, or 0
+    word 2   op: the place of the defect in its recipe
+    word 3   plane (channel), or PER_PHOTO
+
+One call yields four 32-bit words, for four neighbouring pixels of a row. So the grain at (row,
+column) does not depend on the size of the picture, and a GPU thread makes four pixels at a time.
+
+Written in int64 torch operations: exact on every device, and the reference for faster kernels.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .types import Keys
+
+WORD = 0xFFFFFFFF
+PER_PHOTO = 0xFFFFFFFF
+"""Counter word 3 of the draws that are made once for a photograph."""
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+
+def philox4x32(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Encrypt a 128-bit counter under a 64-bit key with ten rounds.
+
+    Args:
+        counter: Four int64 tensors of 32-bit words, least significant first; they broadcast.
+        key: Two int64 tensors of 32-bit words, least significant first; they broadcast too.
+
+    Returns:
+        Four int64 tensors with values in [0, 2**32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # int64 products wrap modulo 2**64; their bits, and so the two halves, are still exact.
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1 = ((p1 >> 32) & WORD) ^ c1 ^ k0, p1 & WORD
+        c2, c3 = ((p0 >> 32) & WORD) ^ c3 ^ k1, p0 & WORD
+        k0, k1 = (k0 + _WEYL[0]) & WORD, (k1 + _WEYL[1]) & WORD
+    return c0, c1, c2, c3
+
+
+def draw_bits(keys: Keys, *, op: int, count: int) -> Int[Tensor, "B count"]:
+    """Draw `count` 32-bit words for each photograph."""
+    quads = torch.arange(-(-count // 4), device=keys.device)[None]
+    words = philox4x32(
+        (quads, _word(0, keys), _word(op, keys), _word(PER_PHOTO, keys)), _key_words(keys[:, None])
+    )
+    return torch.stack(words, -1).flatten(1)[:, :count]
+
+
+def draw_uniform(keys: Keys, *, op: int, count: int) -> Float[Tensor, "B count"]:
+    """Draw `count` float32 numbers in [0, 1) for each photograph."""
+    return bits_to_uniform(draw_bits(keys, op=op, count=count))
+
+
+def normal_field(
+    keys: Keys, *, op: int, planes: int, height: int, width: int
+) -> Float[Tensor, "B planes height width"]:
+    """Draw standard normal float32 numbers, one for each pixel; a larger field starts alike."""
+    device = keys.device
+    words = philox4x32(
+        (
+            torch.arange(-(-width // 4), device=device),
+            torch.arange(height, device=device)[:, None],
+            _word(op, keys),
+            torch.arange(planes, device=device)[:, None, None],
+        ),
+        _key_words(keys[:, None, None, None]),
+    )
+    field = torch.stack(bits_to_normal(words[0], words[1]) + bits_to_normal(words[2], words[3]), -1)
+    return field.flatten(-2)[..., :width]
+
+
+def bits_to_uniform(bits: Tensor) -> Tensor:
+    """Map 32-bit words to [0, 1) by their upper 24 bits, exact in float32."""
+    return (bits >> 8).to(torch.float32) * 2.0**-24
+
+
+def bits_to_below(bits: Tensor, limit: int | Tensor) -> Tensor:
+    """Map 32-bit words to whole numbers in [0, limit), limit at most 2**31."""
+    return (bits * limit) >> 32
+
+
+def bits_to_normal(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Map two words to two independent standard normal numbers (Box and Muller, 1958)."""
+    # The +1 keeps the logarithm finite; the largest magnitude is sqrt(48 ln 2) = 5.77.
+    radius = ((((a >> 8) + 1).to(torch.float32) * 2.0**-24).log() * -2.0).sqrt()
+    angle = bits_to_uniform(b) * (2.0 * math.pi)
+    return radius * angle.cos(), radius * angle.sin()
+
+
+def _key_words(keys: Tensor) -> tuple[Tensor, Tensor]:
+    return keys & WORD, (keys >> 32) & WORD
+
+
+def _word(value: int, like: Tensor) -> Tensor:
+    return torch.tensor(value, dtype=torch.int64, device=like.device)

@@ -1,0 +1,20 @@
+"""Ranges that parameters are drawn from: a pair (smallest, largest), both within stated limits."""
+
+from typing import TypeAlias
+
+from .types import PerImage
+
+Range: TypeAlias = tuple[float, float]
+
+
+def check_range(name: str, value: Range, *, low: float, high: float) -> None:
+    """Raise ValueError unless low <= value[0] <= value[1] <= high."""
+    if not (len(value) == 2 and low <= value[0] <= value[1] <= high):
+        raise ValueError(
+            f"{name} must be two numbers, smallest first, within {low:g} to {high:g}, got {value!r}"
+        )
+
+
+def spread(u: PerImage, value: Range) -> PerImage:
+    """Map u in [0, 1) onto the range."""
+    return value[0] + u * (value[1] - value[0])

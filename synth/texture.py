@@ -1,0 +1,113 @@
+"""Wear: an opacity map of dust, hairs and scratches laid over the picture as clip(x + alpha t).
+
+The map is added, as light that dust on the negative held back: it whitens. Maps tile without a
+seam, so any offset is as good as another and no crop is too large. Each photograph gets one map in
+one of its eight positions, at its own offset and strength. A picture longer than the map gets the
+map enlarged to its long side (bilinear): wear scales with the frame and never repeats.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..textures import TextureBank
+from .philox import bits_to_below, bits_to_uniform, draw_bits
+from .ranges import Range, check_range, spread
+from .types import Images, Indices, Keys, Mask, Params, PerImage
+
+MASK_LEVEL = 0.05
+"""The mask holds the pixels that wear brightens by at least this share of full scale."""
+
+
+def overlay(x: Images, layer: Images, *, alpha: PerImage) -> Images:
+    """Return clip(x + alpha layer); alpha 0 returns x."""
+    return (x + alpha.to(x.dtype)[:, None, None, None] * layer).clamp_(0, 1)
+
+
+def read_textures(
+    bank: Tensor, index: Indices, top: Indices, left: Indices, turn: Indices, size: tuple[int, int]
+) -> Images:
+    """Cut one window of H x W pixels out of a texture for each photograph, wrapping at its edges.
+
+    Args:
+        bank: uint8 (N, S, S), 0 for none to 255 for full opacity.
+        index: Which texture, 0 to N - 1.
+        top: Texture row of the window's first row.
+        left: Texture column of the window's first column.
+        turn: One of the eight positions of a square, 0 to 7: bit 0 mirrors rows, bit 1 mirrors
+            columns, bit 2 swaps rows and columns.
+        size: H, W in pixels.
+
+    Returns:
+        Float32 (B, 1, H, W) in [0, 1].
+    """
+    H, W = size
+    S = bank.shape[-1]
+    step = min(1.0, S / max(H, W))  # Texture pixels per picture pixel.
+    rows = _positions(H, step, turn & 1, top)
+    columns = _positions(W, step, (turn >> 1) & 1, left)
+    swap = ((turn >> 2) & 1).bool()[:, None, None]
+    flat, base = bank.reshape(-1), (index * S * S)[:, None, None]
+
+    def corner(row: Tensor, column: Tensor) -> Tensor:
+        row, column = row.remainder(S)[:, :, None], column.remainder(S)[:, None, :]
+        place = base + torch.where(swap, column * S + row, row * S + column)
+        return flat[place].to(torch.float32)
+
+    if step == 1.0:
+        tile = corner(rows.long(), columns.long())
+    else:
+        row, column = rows.floor().long(), columns.floor().long()
+        dy, dx = (rows - row)[:, :, None], (columns - column)[:, None, :]
+        upper = torch.lerp(corner(row, column), corner(row, column + 1), dx)
+        lower = torch.lerp(corner(row + 1, column), corner(row + 1, column + 1), dx)
+        tile = torch.lerp(upper, lower, dy)
+    return (tile / 255.0)[:, None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Texture:
+    """Wear from the texture bank."""
+
+    alpha: Range = (0.3, 0.9)
+    """Strength of the overlay, uniform in this range for each photograph."""
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        check_range("alpha", self.alpha, low=0.0, high=1.0)
+
+    def sample(
+        self, keys: Keys, *, op: int, size: tuple[int, int], textures: TextureBank
+    ) -> Params:
+        """Draw alpha (B,), and texture, top, left and turn (B,) int64."""
+        bits = draw_bits(keys, op=op, count=5)
+        return {
+            "alpha": spread(bits_to_uniform(bits[:, 0]), self.alpha),
+            "texture": bits_to_below(bits[:, 1], len(textures)),
+            "top": bits_to_below(bits[:, 2], textures.size_px),
+            "left": bits_to_below(bits[:, 3], textures.size_px),
+            "turn": bits_to_below(bits[:, 4], 8),
+        }
+
+    def apply(
+        self, x: Images, params: Params, *, keys: Keys, op: int, textures: TextureBank
+    ) -> tuple[Images, Mask | None]:
+        """Lay the texture over x; the mask holds what it brightens by `MASK_LEVEL` or more."""
+        layer = read_textures(
+            textures.textures,
+            params["texture"],
+            params["top"],
+            params["left"],
+            params["turn"],
+            (x.shape[2], x.shape[3]),
+        )
+        alpha = params["alpha"]
+        mask = alpha[:, None, None, None] * layer >= MASK_LEVEL
+        return overlay(x, layer.to(x.dtype), alpha=alpha), mask
+
+
+def _positions(length: int, step: float, mirrored: Indices, start: Indices) -> Tensor:
+    """Texture coordinates of `length` pixels, (B, length): start, start +- step, ..."""
+    along = torch.arange(length, device=start.device) * step
+    return start[:, None] + torch.where(mirrored[:, None].bool(), -along, along)

@@ -1,0 +1,142 @@
+"""A bank of textures: square maps of what lies on a print, ready to be sampled at any offset.
+
+Each tiles with itself, so a crop may start anywhere and wrap. A texture of 1024 px takes some 25 ms
+of one CPU core to draw and 1 MiB to keep; 64 of them are drawn anew rather than shipped.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from .families import FAMILIES, draw
+
+Textures = UInt8[Tensor, "N S S"]
+
+
+@dataclass(frozen=True, eq=False)
+class TextureBank:
+    """N square opacity maps with their names; treated as constant once made.
+
+    Raises:
+        ValueError: if the textures are not uint8 (N, S, S) with N at least 1, or do not have one
+            name each.
+    """
+
+    textures: Textures
+    """0 is clean, 255 hides everything; each repeats seamlessly beyond its sides."""
+
+    names: tuple[str, ...]
+    """Family and number, such as "mixed-0003"; no two alike."""
+
+    def __post_init__(self) -> None:
+        shape, dtype = tuple(self.textures.shape), self.textures.dtype
+        if dtype != torch.uint8 or len(shape) != 3 or shape[0] < 1 or shape[1] != shape[2]:
+            raise ValueError(
+                f"textures must be uint8 of shape (N, S, S) with N at least 1, got {dtype} of "
+                f"shape {shape}; stack square maps and scale opacity 0..1 to 0..255"
+            )
+        if len(set(self.names)) != len(self.names) or len(self.names) != shape[0]:
+            raise ValueError(
+                f"names must be {shape[0]} different strings, one a texture, got "
+                f"{len(self.names)} of which {len(set(self.names))} differ; number them"
+            )
+
+    @classmethod
+    def synthesize(
+        cls,
+        count: int = 64,
+        *,
+        size_px: int = 1024,
+        seed: int = 0,
+        families: Sequence[str] = FAMILIES,
+        first: int = 0,
+        progress: bool = False,
+    ) -> "TextureBank":
+        """Draw textures; each depends only on (seed, its number, size_px, its family).
+
+        So a bank of 4 is the start of a bank of 64, and banks whose numbers do not overlap share no
+        texture: synthesize(64) to train with, synthesize(16, first=1_000_000) to test with.
+
+        Args:
+            count: how many, at least 1.
+            size_px: side of each, at least 64. A smaller sheet carries marks of the same size at
+                the same density, so it carries fewer; it is not a reduced picture of a larger one.
+            seed: 0 or more.
+            families: texture number i is of family i modulo their number.
+            first: number of the first texture, 0 or more.
+            progress: show a bar.
+
+        Returns:
+            A bank on the CPU. The same arguments give the same bytes under one version of NumPy;
+            another version or processor may round a pixel differently.
+
+        Raises:
+            ValueError: if an argument is out of range or a family is unknown.
+        """
+        _check("count", count, 1)
+        _check("size_px", size_px, 64)
+        _check("seed", seed, 0)
+        _check("first", first, 0)
+        families = (families,) if isinstance(families, str) else tuple(families)
+        unknown = [family for family in families if family not in FAMILIES]
+        if unknown or not families:
+            raise ValueError(
+                f"families must be one or more of {', '.join(FAMILIES)}, got "
+                f"{', '.join(map(repr, unknown)) or 'none'}; leave it out to have them all"
+            )
+        numbers = range(first, first + count)
+        kinds = [families[number % len(families)] for number in numbers]
+        sheets = np.empty((count, size_px, size_px), np.uint8)
+        for i in tqdm(range(count), "textures", disable=not progress):
+            sheets[i] = draw(seed=seed, index=numbers[i], size_px=size_px, family=kinds[i])
+        names = tuple(f"{kind}-{number:04d}" for kind, number in zip(kinds, numbers, strict=True))
+        return cls(torch.from_numpy(sheets), names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size_px(self) -> int:
+        """Side of every texture."""
+        return self.textures.shape[-1]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, over names and bytes; the same wherever the textures lie."""
+        digest = hashlib.sha256(repr((self.names, tuple(self.textures.shape))).encode())
+        digest.update(self.textures.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def to(self, device: torch.device | str) -> "TextureBank":
+        """Return the bank with its textures on a device."""
+        return TextureBank(self.textures.to(device), self.names)
+
+    def subset(self, indices: Sequence[int]) -> "TextureBank":
+        """Return the bank of the chosen textures, in the order given.
+
+        Raises:
+            ValueError: if an index is outside [0, len), appears twice, or there is none.
+        """
+        chosen = [int(i) for i in indices]
+        outside = [i for i in chosen if not 0 <= i < len(self)]
+        if outside or not chosen or len(set(chosen)) != len(chosen):
+            raise ValueError(
+                f"indices must be different numbers from 0 to {len(self) - 1}, at least one, got "
+                f"{chosen}; make a larger bank to have more textures"
+            )
+        names = tuple(self.names[i] for i in chosen)
+        return TextureBank(self.textures[torch.tensor(chosen)], names)
+
+
+def _check(name: str, value: int, least: int) -> None:
+    """Refuse what is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(
+            f"{name} must be a whole number, at least {least}, got {value!r}; use {least} or more"
+        )
