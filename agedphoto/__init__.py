@@ -1,4 +1,4 @@
-"""agedphoto: clean photographs to aged / clean pairs on the GPU, to a UNet, to restored photographs.
+"""Clean photographs to aged / clean pairs on the GPU, to a UNet, to restored old photographs.
 
     from agedphoto import AgedPairs, Restorer
 

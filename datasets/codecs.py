@@ -22,7 +22,7 @@ class Codec:
 
     extension: str
     lossless: bool
-    encode: Callable[[np.ndarray, int], bytes]
+    encode: Callable[[np.ndarray, int], bytes | bytearray]
     """Of a photo and a quality, which only lossy formats heed."""
 
 
@@ -50,7 +50,7 @@ def encode_photo(
     photo: UInt8[np.ndarray, "H W 3"], format: Format = "htj2k", *, quality: int = 95
 ) -> bytes:
     """Encode an 8-bit RGB photograph; `quality`, 1 to 100, is for JPEG."""
-    return CODECS[check_format(format)].encode(np.ascontiguousarray(photo), quality)
+    return bytes(CODECS[check_format(format)].encode(np.ascontiguousarray(photo), quality))
 
 
 def decode_photo(data: bytes, extension: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -75,6 +75,7 @@ def decode_photo(data: bytes, extension: str) -> UInt8[np.ndarray, "H W 3"]:
 
 def check_format(format: str) -> Format:
     """Return `format`, or raise ValueError with the list of formats."""
-    if format not in CODECS:
-        raise ValueError(f"unknown format {format!r}; there are: {', '.join(FORMATS)}")
-    return format
+    for known in FORMATS:
+        if format == known:
+            return known
+    raise ValueError(f"unknown format {format!r}; there are: {', '.join(FORMATS)}")

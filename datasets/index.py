@@ -55,13 +55,13 @@ class ShardIndex:
     shards: tuple[Shard, ...]
     keys: tuple[str, ...]
     extensions: tuple[str, ...]
-    shard: Int[np.ndarray, "N"]
-    offset: Int[np.ndarray, "N"]
+    shard: Int[np.ndarray, " N"]
+    offset: Int[np.ndarray, " N"]
     """First byte of the photograph in its shard."""
-    size: Int[np.ndarray, "N"]
+    size: Int[np.ndarray, " N"]
     """Bytes of the encoded photograph."""
-    height: Int[np.ndarray, "N"]
-    width: Int[np.ndarray, "N"]
+    height: Int[np.ndarray, " N"]
+    width: Int[np.ndarray, " N"]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -72,7 +72,7 @@ class ShardIndex:
         return tuple(dict.fromkeys(shard.split for shard in self.shards))
 
     @property
-    def decoded_bytes(self) -> Int[np.ndarray, "N"]:
+    def decoded_bytes(self) -> Int[np.ndarray, " N"]:
         """Bytes of each photograph as uint8 (H, W, 3)."""
         return 3 * self.height.astype(np.int64) * self.width
 
@@ -87,7 +87,7 @@ class ShardIndex:
             digest.update(getattr(self, name).astype("<i8").tobytes())
         return digest.hexdigest()
 
-    def select(self, samples: Int[np.ndarray, "M"]) -> "ShardIndex":
+    def select(self, samples: Int[np.ndarray, " M"]) -> "ShardIndex":
         """Return an index of the given samples, in the given order; all shards stay listed."""
         return ShardIndex(
             root=self.root,

@@ -69,11 +69,11 @@ class Order:
 class BatchOrder:
     """What stands in the lanes of one batch."""
 
-    photos: Int[np.ndarray, "L"]
+    photos: Int[np.ndarray, " L"]
     """Number of the photo, 0 to N - 1."""
-    crops: Int[np.ndarray, "L"]
+    crops: Int[np.ndarray, " L"]
     """Number of the crop in its photo, 0 to K - 1."""
-    valid: Bool[np.ndarray, "L"]
+    valid: Bool[np.ndarray, " L"]
     """False where the last batch is padded; the padding repeats samples of the same lane."""
 
 
@@ -107,7 +107,7 @@ class EpochOrder:
         valid = number < self._length
         # A padded place repeats its lane's last sample; a lane without any repeats the line's.
         place = np.minimum(number, np.maximum(self._length - 1, 0))
-        window, within = np.divmod(place + self._lead, self._window_length)
+        window, _within = np.divmod(place + self._lead, self._window_length)
         self._shuffle(window)
         # The first window of a lane is cut short at its front by the lane's lead.
         begin = np.maximum(window * self._window_length - self._lead, 0)
@@ -120,7 +120,7 @@ class EpochOrder:
     def _num_samples(self) -> int:
         return self._order.num_photos * self._order.crops_per_photo
 
-    def _shuffle(self, window: Int[np.ndarray, "L"]) -> None:
+    def _shuffle(self, window: Int[np.ndarray, " L"]) -> None:
         """Bring the permutations of lanes that have come to a new window up to date."""
         stale = np.flatnonzero(window != self._window)
         if not len(stale):

@@ -41,9 +41,9 @@ class Batch:
     """What it is to answer."""
     mask: Bool[Tensor, "B 1 H W"]
     """True where damage hides the picture."""
-    keys: Int[Tensor, "B"]
+    keys: Int[Tensor, " B"]
     """The 64-bit key that each pair was made from."""
-    valid: Bool[Tensor, "B"]
+    valid: Bool[Tensor, " B"]
     """False for pairs that only fill up the last batch."""
     photos: tuple[int, ...]
     """Number of the photo in its split."""
@@ -321,7 +321,8 @@ class AgedPairs:
 
     def _fetch(self, photos: np.ndarray, wanted: dict[int, None]) -> None:
         """Bring the photos of a batch, and others that are ready, into the pool, keeping what the
-        next batches want."""
+        next batches want.
+        """
         needed = set(photos.tolist())
         for photo, decoding in list(self._decoding.items()):
             if photo in needed or decoding.done():

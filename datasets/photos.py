@@ -14,7 +14,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 PHOTO_SUFFIXES = frozenset(
-    ".avif .bmp .gif .j2k .jp2 .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+    {".avif", ".bmp", ".gif", ".j2k", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
+    | {".ppm", ".tif", ".tiff", ".webp"}
 )
 PIXEL_LIMIT = 250_000_000
 """Photographs with more pixels are refused: a small file can claim any size."""
@@ -55,9 +56,7 @@ def find_photos(sources: Path | Sequence[Path], *, recursive: bool = True) -> li
             raise ValueError(f"no such file or folder: {source}")
     if not found:
         suffixes = " ".join(sorted(PHOTO_SUFFIXES))
-        raise ValueError(
-            f"no photographs in {', '.join(map(str, sources))}; looked for {suffixes}"
-        )
+        raise ValueError(f"no photographs in {', '.join(map(str, sources))}; looked for {suffixes}")
     return list(found)
 
 

@@ -124,9 +124,7 @@ def write_shards(
         for shard in shards[num_shards_before:]:
             (out / shard.name).unlink(missing_ok=True)
         raise
-    return ShardingResult(
-        index=index, written=len(samples) - num_before, rejected=tuple(rejected)
-    )
+    return ShardingResult(index=index, written=len(samples) - num_before, rejected=tuple(rejected))
 
 
 def map_ahead(
@@ -176,7 +174,14 @@ def _write_shard(
     """Write one tar, the `number`-th of the index; return it and its samples."""
     with replacing(path) as file:
         # Fixed times and owners: the same photographs give the same bytes.
-        with TarWriter(file, mtime=0, user="", group="", mode=0o644, encoder=False) as tar:
+        with TarWriter(
+            file,  # type: ignore[arg-type]
+            mtime=0,
+            user="",
+            group="",
+            mode=0o644,
+            encoder=False,
+        ) as tar:
             for photo in photos:
                 tar.write({"__key__": photo.key, extension: photo.data, "json": _facts(photo)})
         file.flush()

@@ -83,7 +83,7 @@ def restore_photos(
     strength: float = 1.0,
     tile: int | str = "auto",
     pixel_limit: int = PIXEL_LIMIT,
-    on_tile: Callable[[], None] = lambda: None,
+    on_tile: Callable[[], object] = lambda: None,
 ) -> Iterator[Restored]:
     """Restore photographs one after the other; one that cannot be read stops none of the others.
 

@@ -7,7 +7,7 @@ the change of the luma is added to red, green and blue alike, which keeps Cb and
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class Restorer:
         *,
         strength: float = 1.0,
         tile: int | Literal["auto"] = "auto",
-        on_tile: Callable[[], None] = lambda: None,
+        on_tile: Callable[[], object] = lambda: None,
     ) -> Picture:
         """Restore a picture.
 
@@ -84,9 +84,7 @@ class Restorer:
         Raises:
             ValueError: If picture, strength or tile is not as described.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must be 0 to 1, got {strength}")
-        tile_px = self.tile_px(tile)
+        tile_px = self.check(strength=strength, tile=tile)
 
         def restore(pixels: Tensor) -> Tensor:
             return self._restore(pixels, strength, tile_px, on_tile)
@@ -101,18 +99,20 @@ class Restorer:
             f"picture must be a Pillow image, a NumPy array or a tensor, got {type(picture)}"
         )
 
-    def tile_px(self, tile: int | Literal["auto"]) -> int:
-        """Settle the side of the tiles."""
+    def check(self, *, strength: float = 1.0, tile: int | Literal["auto"] = "auto") -> int:
+        """Return the side of the tiles in pixels, or raise ValueError if an option does not fit."""
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be 0 to 1, got {strength}")
         tile_px = AUTO_TILE_PX.get(self.device.type, 512) if tile == "auto" else tile
         check_tiles(tile_px, OVERLAP_PX, stride=self.net.config.stride)
         return tile_px
 
     def count_tiles(self, height: int, width: int, tile: int | Literal["auto"] = "auto") -> int:
         """Return how many tiles a picture takes."""
-        return count_tiles(height, width, tile_px=self.tile_px(tile), overlap_px=OVERLAP_PX)
+        return count_tiles(height, width, tile_px=self.check(tile=tile), overlap_px=OVERLAP_PX)
 
     def _restore(
-        self, pixels: Tensor, strength: float, tile_px: int, on_tile: Callable[[], None]
+        self, pixels: Tensor, strength: float, tile_px: int, on_tile: Callable[[], object]
     ) -> Tensor:
         """Restore (C, H, W) float32 in [0, 1], C = 1 or 3."""
         if strength == 0:
@@ -139,7 +139,7 @@ class Restorer:
 
 def shipped_models() -> dict[str, Path]:
     """Return the models that come with the package, by name."""
-    with as_file(files(__package__)) as folder:
+    with as_file(files("agedphoto.restore")) as folder:
         return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 

@@ -25,7 +25,7 @@ def apply_tiled(
     tile_px: int,
     overlap_px: int,
     device: torch.device,
-    on_tile: Callable[[], None] = lambda: None,
+    on_tile: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Apply `net` to a picture (C, H, W) tile by tile.
 
@@ -113,9 +113,7 @@ def _weights(start: int, end: int, length: int, overlap_px: int) -> Tensor:
     return weights
 
 
-def _run(
-    net: Network, tile: Tensor, device: torch.device, on_tile: Callable[[], None]
-) -> Tensor:
+def _run(net: Network, tile: Tensor, device: torch.device, on_tile: Callable[[], object]) -> Tensor:
     # On MPS and CUDA the copy back waits for the tile, so `on_tile` tells the truth.
     done = net(tile[None].to(device)).float().cpu()[0]
     on_tile()

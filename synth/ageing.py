@@ -26,7 +26,7 @@ class Ageing:
     """Ages batches of photographs after a recipe.
 
     Example:
-        aged, clean, mask = Ageing("seed", seed=0)(photos)     # photos: (B, 3, H, W), uint8 or float
+        aged, clean, mask = Ageing("seed", seed=0)(photos)  # (B, 3, H, W), uint8 or float
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Ageing:
         """
         self.recipe = find_recipe(recipe)
         self.seed = check_seed(seed)
-        self.mode = check_mode(mode)
+        self.mode: Mode = check_mode(mode)
         self.dtype = dtype
         self._textures = textures
         self._photos_seen = 0

@@ -13,7 +13,7 @@ from .types import Images, Keys, Mask, Params, PerImage
 
 def grain(x: Images, *, sigma: PerImage, keys: Keys, op: int) -> Images:
     """Return clip(x + sigma n), n standard normal; sigma is in units of full scale."""
-    B, C, H, W = x.shape
+    _B, C, H, W = x.shape
     noise = normal_field(keys, op=op, planes=C, height=H, width=W).to(x.dtype)
     return (x + sigma.to(x.dtype)[:, None, None, None] * noise).clamp_(0, 1)
 

@@ -29,9 +29,10 @@ LAB_SCALE = (100.0, 110.0, 110.0)
 
 def check_mode(mode: str) -> Mode:
     """Return `mode`, or raise ValueError with the list of modes."""
-    if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r}; there are: {', '.join(MODES)}")
-    return mode
+    for known in MODES:
+        if mode == known:
+            return known
+    raise ValueError(f"unknown mode {mode!r}; there are: {', '.join(MODES)}")
 
 
 def aged_in_mode(aged: Images, mode: Mode) -> Images:

@@ -14,13 +14,13 @@ Photos: TypeAlias = Shaped[Tensor, "B 3 H W"]
 Mask: TypeAlias = Bool[Tensor, "B 1 H W"]
 """True where damage hides the picture."""
 
-PerImage: TypeAlias = Float[Tensor, "B"]
+PerImage: TypeAlias = Float[Tensor, " B"]
 """One number for each photograph."""
 
-Indices: TypeAlias = Int[Tensor, "B"]
+Indices: TypeAlias = Int[Tensor, " B"]
 """One whole number for each photograph."""
 
-Keys: TypeAlias = Int[Tensor, "B"]
+Keys: TypeAlias = Int[Tensor, " B"]
 """One 64-bit key for each photograph (int64, all bits used, so half of them are negative)."""
 
 Params: TypeAlias = dict[str, Tensor]

@@ -1,7 +1,7 @@
 """Pairs to a model: the network, the loop, what is kept."""
 
 from .checkpoint import ModelCard, load_model, save_model
-from .loop import TrainConfig, TrainResult, train
+from .loop import TrainConfig, TrainResult, describe, net_config, train, validate
 from .metrics import Quality, picture_quality, psnr_db
 from .unet import PRESETS, UNet, UNetConfig, find_preset
 
@@ -13,10 +13,13 @@ __all__ = [
     "TrainResult",
     "UNet",
     "UNetConfig",
+    "describe",
     "find_preset",
     "load_model",
+    "net_config",
     "picture_quality",
     "psnr_db",
     "save_model",
     "train",
+    "validate",
 ]

@@ -32,8 +32,9 @@ class ModelCard:
 
 def save_model(path: Path, net: UNet, *, mode: Mode, training: dict[str, Any]) -> None:
     """Write the weights, at once or not at all."""
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in
-               net.state_dict().items()}
+    weights = {
+        name: weight.detach().cpu().contiguous() for name, weight in net.state_dict().items()
+    }
     metadata = {
         "format": FORMAT,
         "mode": mode,

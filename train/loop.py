@@ -136,8 +136,8 @@ def train(
 
     # Network, its average, optimiser.
     torch.manual_seed(config.init_seed)
-    net = UNet(net_config(config.preset, mode))
-    net = net.to(device, memory_format=torch.channels_last)
+    net = UNet(net_config(config.preset, mode)).to(device)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval().requires_grad_(False)
     fused = device.type in ("cpu", "cuda")
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, betas=(0.9, 0.99), fused=fused)
@@ -157,7 +157,10 @@ def train(
         write_json(run / CONFIG_NAME, described)
         (run / LOG_NAME).write_text("")
     bar = tqdm(
-        total=config.num_pairs, desc="train", unit="pair", unit_scale=True,
+        total=config.num_pairs,
+        desc="train",
+        unit="pair",
+        unit_scale=True,
         disable=not (progress and main),
     )
 
@@ -188,9 +191,7 @@ def train(
             seen, steps = seen + global_batch, steps + 1
             decay = ema_decay(seen=seen, batch=global_batch, half_life=config.ema_half_life)
             with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(average.parameters()), list(net.parameters()), 1 - decay
-                )
+                torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
             losses.append(loss.detach())
             bar.update(global_batch)
 
@@ -239,7 +240,12 @@ def train(
     if main:
         save_model(run / MODEL_NAME, average, mode=mode, training={**described, "outcome": outcome})
     return TrainResult(
-        net=average, seen_pairs=seen, steps=steps, seconds=seconds, stop=stop, log=log,
+        net=average,
+        seen_pairs=seen,
+        steps=steps,
+        seconds=seconds,
+        stop=stop,
+        log=log,
         stats=pairs.stats(),
     )
 
@@ -265,8 +271,11 @@ def describe(pairs: AgedPairs, config: TrainConfig, net: UNet) -> dict[str, Any]
         "pairs": {
             "mode": pairs.ageing.mode,
             "recipe": pairs.ageing.recipe.to_dict(),
-            **{name: value for name, value in pairs.state_dict().items()
-               if name not in ("version", "epoch", "samples")},
+            **{
+                name: value
+                for name, value in pairs.state_dict().items()
+                if name not in ("version", "epoch", "samples")
+            },
         },
         "implied": {
             "parameters": net.num_parameters,

@@ -43,11 +43,11 @@ def picture_quality(picture: np.ndarray, clean: np.ndarray) -> Quality:
         sigma=1.5,
         use_sample_covariance=False,
     )
-    return Quality(psnr_db(picture, clean), float(ssim))
+    return Quality(psnr_db(picture, clean), float(np.asarray(ssim)))
 
 
 def squared_error(
     restored: Float[Tensor, "B C H W"], clean: Float[Tensor, "B C H W"]
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Return the mean squared error of each picture, after clipping the restored to [0, 1]."""
     return (restored.float().clamp(0, 1) - clean.float()).square().mean(dim=(1, 2, 3))

@@ -10,6 +10,7 @@ at half resolution (FFDNet, Zhang et al. 2018). There is no operation over the w
 picture may be restored in tiles.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -83,12 +84,12 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(_blocks(width, config.blocks) for width in widths[:-1])
         self.shrink = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2, bias=False)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            for fine, coarse in itertools.pairwise(widths)
         )
         self.middle = _blocks(widths[-1], config.middle_blocks)
         self.grow = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2, bias=False)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            for fine, coarse in itertools.pairwise(widths)
         )
         self.up = nn.ModuleList(_blocks(width, config.blocks) for width in widths[:-1])
         self.tail = _conv3(widths[0], config.out_channels * square)

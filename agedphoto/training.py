@@ -1,0 +1,134 @@
+"""`agedphoto train`: shards to a model, alone or as one rank of torchrun."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from agedphoto.datasets import AgedPairs, Batch, find_rank, open_index
+from agedphoto.synth import Mode, find_device
+from agedphoto.textures import TextureBank
+from agedphoto.train import TrainConfig, UNet, describe, net_config, train
+
+TRAIN_TEXTURES = 64
+HELD_OUT_TEXTURES = 16
+FIRST_HELD_OUT = 1_000_000
+"""Textures from this number on are never trained on."""
+
+
+def run_training(
+    shards: str,
+    out: Path,
+    config: TrainConfig,
+    *,
+    mode: Mode,
+    recipe: str,
+    crop_px: int,
+    batch_size: int,
+    crops_per_photo: int,
+    seed: int,
+    device: str,
+    dry_run: bool,
+    warn: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """Train on the split `train`, and measure on `valid` if there is one.
+
+    Returns:
+        For a dry run the configuration and what it implies, on rank 0; else None.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    rank, world_size = find_rank()
+    place = _rank_device(device, world_size)
+    common: dict[str, Any] = {
+        "recipe": recipe,
+        "mode": mode,
+        "crop_px": crop_px,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": place,
+    }
+    with AgedPairs(
+        shards,
+        **common,
+        crops_per_photo=crops_per_photo,
+        rank=rank,
+        world_size=world_size,
+        textures=TextureBank.synthesize(TRAIN_TEXTURES),
+    ) as pairs:
+        if rank == 0:
+            for key in pairs.left_out:
+                warn(f"left out: {key} is smaller than the crop of {crop_px} px")
+        if dry_run:
+            net = UNet(net_config(config.preset, mode))
+            return describe(pairs, config, net) if rank == 0 else None
+        validation = None
+        if "valid" in open_index(shards).splits:
+            validation = fixed_pairs(shards, **common, textures=held_out_textures())
+        with _process_group(place, world_size):
+            result = train(pairs, out, config, validation=validation, progress=True)
+    if rank == 0:
+        last = result.log[-1]
+        quality = "" if last["psnr_db"] is None else f", {last['psnr_db']:.2f} dB"
+        print(
+            f"{result.stop}: {result.seen_pairs:,} pairs in {result.seconds:.0f} s, "
+            f"loss {last['loss']:.4f}{quality}: {out}"
+        )
+    return None
+
+
+def held_out_textures(count: int = HELD_OUT_TEXTURES) -> TextureBank:
+    """Return textures that no training draws from."""
+    return TextureBank.synthesize(count, first=FIRST_HELD_OUT)
+
+
+def fixed_pairs(
+    shards: str | Path,
+    *,
+    textures: TextureBank,
+    split: str = "valid",
+    num_pairs: int = 64,
+    batch_size: int = 16,
+    **settings: Any,
+) -> list[Batch]:
+    """Return some pairs to measure on: the same ones every time, for any number of ranks."""
+    photos = int((open_index(shards).of_split(split).height >= settings["crop_px"]).sum())
+    crops = -(-num_pairs // max(photos, 1))
+    with AgedPairs(
+        shards,
+        split=split,
+        textures=textures,
+        batch_size=min(batch_size, num_pairs),
+        crops_per_photo=crops,
+        rank=0,
+        world_size=1,
+        last_batch="pad",
+        **settings,
+    ) as pairs:
+        return [batch for _, batch in zip(range(-(-num_pairs // batch_size)), pairs, strict=False)]
+
+
+def _rank_device(device: str, world_size: int) -> torch.device:
+    if device == "auto" and world_size > 1 and torch.cuda.is_available():
+        return find_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return find_device(device)
+
+
+@contextmanager
+def _process_group(device: torch.device, world_size: int) -> Iterator[None]:
+    """Join the other ranks for as long as the block runs; alone, do nothing."""
+    if world_size == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
