@@ -233,13 +233,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"agedphoto {__version__}")
         return 0
-    command = tyro.cli(
-        Command,
-        prog="agedphoto",
-        description="Turn clean photographs into aged / clean pairs, train on them, restore.",
-        args=arguments,
-    )
     try:
+        # Inside: a configuration checks itself as it is made.
+        command = tyro.cli(
+            Command,
+            prog="agedphoto",
+            description="Turn clean photographs into aged / clean pairs, train on them, restore.",
+            args=arguments,
+        )
         with _own_pixel_limit():
             return command.run()
     except KeyboardInterrupt:

@@ -11,14 +11,14 @@ from ..textures import TextureBank
 from .keys import check_seed, sample_keys
 from .modes import Mode, aged_in_mode, check_mode, clean_in_mode
 from .recipes import Recipe, find_recipe
-from .types import Images, Keys, Mask, Params, Photos
+from .types import Images, InMode, Keys, Mask, Params, Photos
 
 
 class AgedPhotos(NamedTuple):
     """A batch of pairs."""
 
-    aged: Images
-    clean: Images
+    aged: InMode
+    clean: InMode
     mask: Mask
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from kornia.color import rgb_to_grayscale
 
 from ..textures import TextureBank
-from .types import Images, Keys, Mask, Params
+from .types import Images, Keys, Mask, OneChannel, Params
 
 
-def grayscale(x: Images) -> Images:
+def grayscale(x: Images) -> OneChannel:
     """Weigh red, green and blue by 0.299, 0.587 and 0.114 (ITU-R BT.601); one channel stays."""
     return x if x.shape[1] == 1 else rgb_to_grayscale(x)
 
@@ -25,6 +25,6 @@ class Grayscale:
 
     def apply(
         self, x: Images, params: Params, *, keys: Keys, op: int, textures: TextureBank
-    ) -> tuple[Images, Mask | None]:
+    ) -> tuple[OneChannel, Mask | None]:
         """Return luma, (B, 1, H, W), and no mask: the picture is all still there."""
         return grayscale(x), None

@@ -15,7 +15,7 @@ import torch
 from kornia.color import rgb_to_lab
 
 from .grayscale import grayscale
-from .types import Images
+from .types import Images, InMode
 
 Mode: TypeAlias = Literal["grayscale", "rgb", "lab", "color"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -35,14 +35,14 @@ def check_mode(mode: str) -> Mode:
     raise ValueError(f"unknown mode {mode!r}; there are: {', '.join(MODES)}")
 
 
-def aged_in_mode(aged: Images, mode: Mode) -> Images:
+def aged_in_mode(aged: Images, mode: Mode) -> InMode:
     """Give aged pictures (1 or 3 channels) the channels the network sees."""
     if AGED_CHANNELS[mode] == 1:
         return grayscale(aged)
     return aged.expand(-1, 3, -1, -1)
 
 
-def clean_in_mode(clean: Images, mode: Mode) -> Images:
+def clean_in_mode(clean: Images, mode: Mode) -> InMode:
     """Give clean sRGB pictures (B, 3, H, W) the channels that the network is to answer."""
     if mode == "grayscale":
         return grayscale(clean)

@@ -14,20 +14,20 @@ from torch import Tensor
 from ..textures import TextureBank
 from .philox import bits_to_below, bits_to_uniform, draw_bits
 from .ranges import Range, check_range, spread
-from .types import Images, Indices, Keys, Mask, Params, PerImage
+from .types import Images, Indices, Keys, Mask, OneChannel, Params, PerImage
 
 MASK_LEVEL = 0.05
 """The mask holds the pixels that wear brightens by at least this share of full scale."""
 
 
-def overlay(x: Images, layer: Images, *, alpha: PerImage) -> Images:
+def overlay(x: Images, layer: OneChannel, *, alpha: PerImage) -> Images:
     """Return clip(x + alpha layer); alpha 0 returns x."""
     return (x + alpha.to(x.dtype)[:, None, None, None] * layer).clamp_(0, 1)
 
 
 def read_textures(
     bank: Tensor, index: Indices, top: Indices, left: Indices, turn: Indices, size: tuple[int, int]
-) -> Images:
+) -> OneChannel:
     """Cut one window of H x W pixels out of a texture for each photograph, wrapping at its edges.
 
     Args:

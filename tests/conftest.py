@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-
 from agedphoto.datasets import find_photos, write_shards
 from agedphoto.textures import TextureBank
+from PIL import Image
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 # One thread a test is enough for tiny pictures, and the same everywhere.
 torch.set_num_threads(min(2, os.cpu_count() or 1))
