@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+INSTALLED := $(VENV)/.installed
+READY := $(VENV)/.ready-to-test
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # A third party's `import datasets` must never find our folder of that name.
 export PYTHONSAFEPATH := 1
 
@@ -13,7 +15,7 @@ export PYTHONSAFEPATH := 1
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## Age, train and restore on a few photos; ends in runs/demo/report.html.
+demo: $(INSTALLED) ## Age, train and restore on a few photos; ends in runs/demo/report.html.
 	$(BIN)/agedphoto demo --out runs/demo
 
 test: $(READY) ## Run the whole test suite.
@@ -43,12 +45,16 @@ wheel: $(READY) ## Build the wheel into dist/.
 clean: ## Remove .venv and everything that was built.
 	rm -rf $(VENV) build dist *.egg-info
 
-$(READY): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "agedphoto needs Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "this Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "installing into $(VENV): a few minutes, about 6 GB"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	@touch $@
+
+$(READY): $(INSTALLED)
+	$(PIP) -e '.[dev]'
 	@touch $@

@@ -33,8 +33,10 @@ class Demo:
     """Folder of your own photos; the default is a handful that come with scikit-image."""
     recipe: str = "seed"
     """How photos age."""
-    minutes: float = 2.5
-    """How long to train."""
+    num_pairs: int = 60_000
+    """How many aged / clean pairs to train on."""
+    minutes: float = 4.0
+    """When to stop training, if that comes sooner."""
     seed: int = 0
     """Of everything drawn at random."""
     device: str = "auto"
@@ -48,6 +50,7 @@ class Demo:
             self.out,
             photos=self.photos,
             recipe=self.recipe,
+            num_pairs=self.num_pairs,
             minutes=self.minutes,
             seed=self.seed,
             device=self.device,

@@ -7,15 +7,11 @@ Everything is made in a temporary folder beside the result, which takes its name
 that fails leaves nothing, and keeps an earlier one.
 """
 
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import metadata
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +23,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agedphoto import __version__
-from agedphoto.datasets import AgedPairs, ShardIndex, find_photos, open_index, write_shards
+from agedphoto.datasets import AgedPairs, ShardIndex, open_index, write_shards
 from agedphoto.datasets.files import check_writable
-from agedphoto.datasets.memory import available_bytes
+from agedphoto.demo_photos import DemoPhotos, bundled_photos, split_photos
+from agedphoto.machine import hardware, versions
 from agedphoto.report import Pair, Restoration, write_report
 from agedphoto.restore import Restorer
 from agedphoto.synth import Ageing, find_device, find_recipe, sample_keys
@@ -42,13 +39,6 @@ CROP_PX = 64
 BATCH_SIZE = 16
 CROPS_PER_PHOTO = 256
 BLUR_SIGMAS_PX = (0.6, 0.8, 1.0, 1.25, 1.6)
-MAX_HELD_OUT = 3
-
-BUNDLED_TRAIN = (
-    "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png",
-)  # fmt: skip
-"""The motorcycle pair shows one scene twice, so both are trained on."""
-BUNDLED_HELD_OUT = ("astronaut.png",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,20 +54,13 @@ class DemoResult:
     """Whether one of them could not be read."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Photos:
-    source: str
-    root: Path
-    train: Sequence[Path]
-    held_out: Sequence[Path]
-
-
 def run_demo(
     out: Path,
     *,
     photos: Path | None = None,
     recipe: str = "seed",
-    minutes: float = 2.5,
+    num_pairs: int = 60_000,
+    minutes: float = 4.0,
     seed: int = 0,
     device: str = "auto",
     progress: bool = False,
@@ -89,7 +72,8 @@ def run_demo(
         photos: Folder of photos, at least two; an eighth of them, the last by name, is held out.
             None takes photographs that come with scikit-image.
         recipe: Name of the recipe.
-        minutes: How long to train.
+        num_pairs: How many pairs to train on.
+        minutes: When to stop training, if that comes sooner.
         seed: Of everything drawn at random.
         device: See `find_device`.
         progress: Show progress bars.
@@ -101,10 +85,17 @@ def run_demo(
     place = find_device(device)
     find_recipe(recipe)
     check_seed(seed)
-    chosen = _bundled_photos() if photos is None else _split_photos(photos)
+    chosen = bundled_photos() if photos is None else split_photos(photos, least_px=CROP_PX)
     with _replacing_folder(out) as work:
         record, left_out, unreadable = _run(
-            work, chosen, recipe=recipe, minutes=minutes, seed=seed, device=place, progress=progress
+            work,
+            chosen,
+            recipe=recipe,
+            num_pairs=num_pairs,
+            minutes=minutes,
+            seed=seed,
+            device=place,
+            progress=progress,
         )
     return DemoResult(
         report=out / "report.html",
@@ -116,9 +107,10 @@ def run_demo(
 
 def _run(
     work: Path,
-    chosen: _Photos,
+    chosen: DemoPhotos,
     *,
     recipe: str,
+    num_pairs: int,
     minutes: float,
     seed: int,
     device: torch.device,
@@ -149,7 +141,7 @@ def _run(
     )
     config = TrainConfig(
         preset="tiny",
-        num_pairs=1_000_000_000,
+        num_pairs=num_pairs,
         max_minutes=minutes,
         lr=2e-3,
         warmup_pairs=500,
@@ -217,51 +209,6 @@ def _run(
     _save_pictures(work / "pictures", restorations)
     write_report(work, record, restorations, shown)
     return record, rejected + too_small, bool(rejected)
-
-
-def _bundled_photos() -> _Photos:
-    folder = Path(str(files("skimage.data")))
-    missing = [name for name in BUNDLED_TRAIN + BUNDLED_HELD_OUT if not (folder / name).exists()]
-    if missing:
-        raise ValueError(
-            f"this scikit-image comes without {', '.join(missing)}; give photos of your own with "
-            "--photos DIR"
-        )
-    return _Photos(
-        source="photographs that come with scikit-image",
-        root=folder,
-        train=[folder / name for name in BUNDLED_TRAIN],
-        held_out=[folder / name for name in BUNDLED_HELD_OUT],
-    )
-
-
-def _split_photos(folder: Path) -> _Photos:
-    if not folder.is_dir():
-        raise ValueError(f"--photos must be a folder, got {folder}")
-    usable = [path for path in find_photos(folder) if _is_usable(path)]
-    if len(usable) < 2:
-        raise ValueError(
-            f"{folder} has {len(usable)} photos that can be opened and have at least {CROP_PX} px "
-            "on each side; the demo needs two, one to train on and one to hold out"
-        )
-    held_out = min(MAX_HELD_OUT, max(1, len(usable) // 8))
-    # Those that cannot be opened go with the training photos, where they are named and left out.
-    chosen = set(usable[-held_out:])
-    return _Photos(
-        source=str(folder.resolve().name),
-        root=folder,
-        train=[path for path in find_photos(folder) if path not in chosen],
-        held_out=usable[-held_out:],
-    )
-
-
-def _is_usable(path: Path) -> bool:
-    """Whether a photo says of itself that it is large enough; it is read in full only once."""
-    try:
-        with Image.open(path) as image:
-            return min(image.size) >= CROP_PX
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
 
 
 @contextmanager
@@ -368,7 +315,7 @@ def _record(
     restorations: Sequence[Restoration],
     sigmas: Sequence[float],
     *,
-    chosen: _Photos,
+    chosen: DemoPhotos,
     left_out: Sequence[tuple[str, str]],
     index: ShardIndex,
     trained: TrainResult,
@@ -412,42 +359,12 @@ def _record(
             "stop": trained.stop,
         },
         "curve": [
-            {key: row[key] for key in ("seen", "seconds", "loss", "psnr_db")}
-            for row in trained.log
+            {key: row[key] for key in ("seen", "seconds", "loss", "psnr_db")} for row in trained.log
         ],
         "config": config,
-        "hardware": _hardware(device),
-        "versions": {
-            "python": platform.python_version(),
-            **{
-                name: metadata.version(name)
-                for name in (
-                    "torch", "torchvision", "kornia", "webdataset", "imagecodecs", "numpy",
-                    "pillow", "scikit-image",
-                )
-            },
-        },
-    }  # fmt: skip
-
-
-def _hardware(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
-        "device": str(device),
-        "name": name,
-        "cores": os.cpu_count(),
-        "memory_gib": round(available_bytes(torch.device("cpu")) / 2**30, 1),
+        "hardware": hardware(device),
+        "versions": versions(),
     }
-
-
-def _processor() -> str:
-    """The processor's own name where the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _save_pictures(folder: Path, restorations: Sequence[Restoration]) -> None:

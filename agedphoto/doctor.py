@@ -16,14 +16,11 @@ from agedphoto import __version__
 from agedphoto.datasets import decode_photo, encode_photo
 from agedphoto.datasets.codecs import CODECS
 from agedphoto.datasets.memory import available_bytes
+from agedphoto.machine import PACKAGES
 from agedphoto.restore import shipped_models
 from agedphoto.synth import find_device
 from agedphoto.train.precision import bf16_is_fast
 
-PACKAGES = (
-    "torch", "torchvision", "kornia", "webdataset", "imagecodecs", "safetensors", "fsspec",
-    "numpy", "pillow", "scikit-image", "tqdm", "tyro",
-)  # fmt: skip
 DALI = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
 
 

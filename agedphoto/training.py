@@ -12,7 +12,7 @@ import torch.distributed as dist
 from agedphoto.datasets import AgedPairs, Batch, find_rank, open_index
 from agedphoto.synth import Mode, find_device
 from agedphoto.textures import TextureBank
-from agedphoto.train import TrainConfig, UNet, describe, net_config, train
+from agedphoto.train import TrainConfig, UNet, check_run, describe, net_config, train
 
 TRAIN_TEXTURES = 64
 HELD_OUT_TEXTURES = 16
@@ -45,17 +45,19 @@ def run_training(
     """
     rank, world_size = find_rank()
     place = _rank_device(device, world_size)
+    if not dry_run:
+        check_run(out)
     common: dict[str, Any] = {
         "recipe": recipe,
         "mode": mode,
         "crop_px": crop_px,
-        "batch_size": batch_size,
         "seed": seed,
         "device": place,
     }
     with AgedPairs(
         shards,
         **common,
+        batch_size=batch_size,
         crops_per_photo=crops_per_photo,
         rank=rank,
         world_size=world_size,
@@ -96,7 +98,10 @@ def fixed_pairs(
     batch_size: int = 16,
     **settings: Any,
 ) -> list[Batch]:
-    """Return some pairs to measure on: the same ones every time, for any number of ranks."""
+    """Return some pairs to measure on: the same ones every time, for any number of ranks.
+
+    The last batch may be filled up beyond `num_pairs`, or with pairs that are not valid.
+    """
     photos = int((open_index(shards).of_split(split).height >= settings["crop_px"]).sum())
     crops = -(-num_pairs // max(photos, 1))
     with AgedPairs(
@@ -114,7 +119,10 @@ def fixed_pairs(
 
 
 def _rank_device(device: str, world_size: int) -> torch.device:
-    if device == "auto" and world_size > 1 and torch.cuda.is_available():
+    """Give each rank a GPU of its own; without GPUs ranks meet on the CPU, never on MPS."""
+    if world_size > 1 and device in ("auto", "cuda"):
+        if device == "auto" and not torch.cuda.is_available():
+            return torch.device("cpu")
         return find_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     return find_device(device)
 
@@ -127,7 +135,8 @@ def _process_group(device: torch.device, world_size: int) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Gloo on either side: ranks agree on the time without waiting for their GPUs.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:

@@ -12,7 +12,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from agedphoto.cli import main
-from agedphoto.demo import BUNDLED_HELD_OUT, BUNDLED_TRAIN, run_demo
+from agedphoto.demo import run_demo
+from agedphoto.demo_photos import BUNDLED_HELD_OUT, BUNDLED_TRAIN
 
 SHARED_PHOTOS = Path(__file__).resolve().parents[2] / "shared/data/div2k_like/DIV2K_train_HR"
 

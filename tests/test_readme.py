@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
 
-TINY = "--crop-px 32 --batch-size 4 --num-pairs 16 --warmup-pairs 0 --log-every 8".split()
+TINY = ["--crop-px", "32", "--batch-size", "4", "--num-pairs", "16", "--warmup-pairs", "0"]
 
 
 def code_blocks(language: str) -> list[str]:
