@@ -15,7 +15,7 @@ from .types import Images, InMode, Keys, Mask, Params, Photos
 
 
 class AgedPhotos(NamedTuple):
-    """A batch of pairs."""
+    """A batch of pairs; where nothing was changed they share memory with the photos given."""
 
     aged: InMode
     clean: InMode
@@ -48,8 +48,11 @@ class Ageing:
             dtype: Floating-point type of aged and clean.
 
         Raises:
-            ValueError: If the recipe or the mode is unknown, or the seed out of range.
+            ValueError: If the recipe or the mode is unknown, the seed out of range, or dtype not
+                floating point.
         """
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype must be floating point, got {dtype}; use torch.float32")
         self.recipe = find_recipe(recipe)
         self.seed = check_seed(seed)
         self.mode: Mode = check_mode(mode)
@@ -69,7 +72,7 @@ class Ageing:
         Raises:
             ValueError: If the shape or the type of photos or keys does not fit.
         """
-        clean = _as_float(photos)
+        clean = _as_float32(photos)
         B, _, H, W = clean.shape
         if keys is None:
             keys = self._next_keys(B)
@@ -89,24 +92,34 @@ class Ageing:
             for op, defect in enumerate(self.recipe.defects)
         ]
 
-    def apply(self, clean: Images, params: list[Params], *, keys: Keys) -> AgedPhotos:
-        """Age clean sRGB pictures (B, 3, H, W) in [0, 1]; the same arguments, the same result."""
-        textures = self.textures_on(clean.device)
-        # In float32: grain added in bfloat16 would be rounded to 1/256 before it is clipped.
-        x = clean.to(torch.float32)
+    def apply(self, clean: Photos, params: list[Params], *, keys: Keys) -> AgedPhotos:
+        """Age photographs as `sample` has drawn it; the same arguments, the same result.
+
+        Raises:
+            ValueError: If the photographs are of a wrong shape or type, or params are of another
+                recipe.
+        """
+        if len(params) != len(self.recipe.defects):
+            raise ValueError(
+                f"params are of {len(params)} defects, but recipe {self.recipe.name!r} has "
+                f"{len(self.recipe.defects)}; give what `sample` of this recipe has drawn"
+            )
+        x = clean = _as_float32(clean)
+        textures = self.textures_on(x.device)
         hidden = torch.zeros_like(x[:, :1], dtype=torch.bool)
-        for op, (defect, drawn) in enumerate(zip(self.recipe.defects, params, strict=True)):
-            x, mask = defect.apply(x, drawn, keys=keys, op=op, textures=textures)
-            if mask is not None:
-                hidden = hidden | mask
+        # A caller's autocast would round the convolutions of a defect to bfloat16.
+        with torch.autocast(x.device.type, enabled=False):
+            for op, (defect, drawn) in enumerate(zip(self.recipe.defects, params, strict=True)):
+                x, mask = defect.apply(x, drawn, keys=keys, op=op, textures=textures)
+                if mask is not None:
+                    hidden = hidden | mask
+            aged, clean = aged_in_mode(x, self.mode), clean_in_mode(clean, self.mode)
         return AgedPhotos(
-            aged_in_mode(x, self.mode).to(self.dtype).contiguous(),
-            clean_in_mode(clean, self.mode).to(self.dtype),
-            hidden,
+            aged.to(self.dtype).contiguous(), clean.to(self.dtype).contiguous(), hidden
         )
 
     def textures_on(self, device: torch.device) -> TextureBank:
-        """Return the texture bank on `device`; it moves once and stays."""
+        """Return the texture bank on `device`; it stays there until wanted on another."""
         if self._textures is None:
             self._textures = TextureBank.synthesize()
         if self._textures.textures.device != device:
@@ -119,7 +132,7 @@ class Ageing:
         return sample_keys(self.seed, 0, samples, torch.zeros_like(samples))
 
 
-def _as_float(photos: Photos) -> Images:
+def _as_float32(photos: Photos) -> Images:
     if photos.ndim != 4 or photos.shape[1] != 3:
         raise ValueError(
             f"photos must have the shape (B, 3, H, W), got {tuple(photos.shape)}; "
@@ -128,5 +141,9 @@ def _as_float(photos: Photos) -> Images:
     if photos.dtype == torch.uint8:
         return photos.to(torch.float32) / 255.0
     if not photos.dtype.is_floating_point:
-        raise ValueError(f"photos must be uint8 or floating point, got {photos.dtype}")
-    return photos
+        raise ValueError(
+            f"photos must be uint8 or floating point, got {photos.dtype}; scale them to 0..255 and "
+            "use .to(torch.uint8)"
+        )
+    # In bfloat16, luma and grain would be rounded to 1/256.
+    return photos.to(torch.float32)

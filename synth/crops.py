@@ -30,8 +30,10 @@ def sample_crops(keys: Keys, heights: Indices, widths: Indices, *, crop_px: int)
     """Draw a box of crop_px x crop_px pixels inside each photo, and a turn, all uniform.
 
     Raises:
-        ValueError: If a photo is smaller than the crop.
+        ValueError: If crop_px is not positive or a photo is smaller than the crop.
     """
+    if crop_px < 1:
+        raise ValueError(f"crop_px must be at least 1, got {crop_px}")
     smallest = int(torch.minimum(heights, widths).min())
     if crop_px > smallest:
         raise ValueError(

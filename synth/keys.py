@@ -5,9 +5,8 @@ after any resume.
 """
 
 import torch
-from torch import Tensor
 
-from .philox import WORD, philox4x32
+from .philox import WORD, philox4x32, word
 from .types import Indices, Keys
 
 
@@ -20,22 +19,24 @@ def sample_keys(seed: int, epoch: int, samples: Indices, crops: Indices) -> Keys
     Args:
         seed: 0 to 2**64 - 1.
         epoch: 0 to 2**32 - 1.
-        samples: Number of the photo in its set, 0 to 2**63 - 1.
+        samples: Number of the photo in its set, from 0; numbers below 0 are free for other uses.
         crops: Number of the crop in its photo, 0 to 2**32 - 1.
 
     Raises:
         ValueError: If seed or epoch is out of range.
     """
+    check_seed(seed)
+    check_epoch(epoch)
+    # In narrower integers the words would wrap.
+    samples, crops = samples.to(torch.int64), crops.to(torch.int64)
     counter = (
-        _scalar(check_epoch(epoch), samples),
+        word(epoch, like=samples),
         samples & WORD,
         (samples >> 32) & WORD,
         crops & WORD,
     )
-    check_seed(seed)
-    low, high, _, _ = philox4x32(
-        counter, (_scalar(seed & WORD, samples), _scalar(seed >> 32, samples))
-    )
+    key = (word(seed & WORD, like=samples), word(seed >> 32, like=samples))
+    low, high, _, _ = philox4x32(counter, key)
     # The sign bit is bit 63: shifting a word of 2**31 or more makes a negative int64, as meant.
     return low | (high << 32)
 
@@ -52,7 +53,3 @@ def check_epoch(epoch: int) -> int:
     if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 2**32:
         raise ValueError(f"epoch must be a whole number from 0 to 2**32 - 1, got {epoch!r}")
     return epoch
-
-
-def _scalar(value: int, like: Tensor) -> Tensor:
-    return torch.tensor(value, dtype=torch.int64, device=like.device)

@@ -12,7 +12,7 @@ Luma is Rec. 601, in [0, 1]. Photographs age first, with their colours; luma is 
 from typing import Literal, TypeAlias, get_args
 
 import torch
-from kornia.color import rgb_to_lab
+from torch import Tensor
 
 from .grayscale import grayscale
 from .types import Images, InMode
@@ -24,7 +24,16 @@ AGED_CHANNELS: dict[Mode, int] = {"grayscale": 1, "rgb": 1, "lab": 1, "color": 3
 CLEAN_CHANNELS: dict[Mode, int] = {"grayscale": 1, "rgb": 3, "lab": 3, "color": 3}
 
 LAB_SCALE = (100.0, 110.0, 110.0)
-"""CIELAB units that become 1: sRGB reaches 100 in L, 98.3 in a and 94.5 in b (107.9 below zero)."""
+"""CIELAB units that become 1: sRGB reaches 100 in L, 98.2 in a and 94.5 in b (107.9 below zero)."""
+
+_XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_WHITE = (0.95047, 1.0, 1.08883)
+"""D65, seen by the observer of 2 degrees."""
+_FOOT = 6 / 29
 
 
 def check_mode(mode: str) -> Mode:
@@ -47,7 +56,32 @@ def clean_in_mode(clean: Images, mode: Mode) -> InMode:
     if mode == "grayscale":
         return grayscale(clean)
     if mode == "lab":
-        # In float32: the cube root of CIELAB loses the shadows in half precision.
-        lab = rgb_to_lab(clean.to(torch.float32))
-        return (lab / lab.new_tensor(LAB_SCALE)[:, None, None]).to(clean.dtype)
+        return _scaled_lab(clean)
     return clean
+
+
+def _scaled_lab(rgb: Images) -> InMode:
+    # Not kornia's rgb_to_lab: on a GPU its matrix is a convolution, by default in TF32, which is
+    # off by up to 0.06 in a; and on a CPU it rounds one way or another with the size of the batch.
+    r, g, b = _linear(rgb).unbind(1)
+    x, y, z = (
+        _lab_response((row[0] * r + row[1] * g + row[2] * b) / white)
+        for row, white in zip(_XYZ_FROM_RGB, _WHITE, strict=True)
+    )
+    lab = (116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z))
+    return torch.stack([c / scale for c, scale in zip(lab, LAB_SCALE, strict=True)], dim=1)
+
+
+def _linear(c: Images) -> Images:
+    """Undo the transfer function of sRGB (IEC 61966-2-1)."""
+    return torch.where(c > 0.04045, _power((c + 0.055) / 1.055, 2.4), c / 12.92)
+
+
+def _lab_response(t: Tensor) -> Tensor:
+    """Take the cube root, with a straight foot (CIE 15:2004, 8.2.1)."""
+    return torch.where(t > _FOOT**3, _power(t, 1 / 3), t / (3 * _FOOT**2) + 4 / 29)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    # Not x**exponent: on a CPU the last few of a tensor's numbers are rounded otherwise.
+    return (x.log() * exponent).exp()

@@ -58,7 +58,8 @@ def draw_bits(keys: Keys, *, op: int, count: int) -> Int[Tensor, "B count"]:
     """Draw `count` 32-bit words for each photograph."""
     quads = torch.arange(-(-count // 4), device=keys.device)[None]
     words = philox4x32(
-        (quads, _word(0, keys), _word(op, keys), _word(PER_PHOTO, keys)), _key_words(keys[:, None])
+        (quads, word(0, like=keys), word(op, like=keys), word(PER_PHOTO, like=keys)),
+        _key_words(keys[:, None]),
     )
     return torch.stack(words, -1).flatten(1)[:, :count]
 
@@ -77,7 +78,7 @@ def normal_field(
         (
             torch.arange(-(-width // 4), device=device),
             torch.arange(height, device=device)[:, None],
-            _word(op, keys),
+            word(op, like=keys),
             torch.arange(planes, device=device)[:, None, None],
         ),
         _key_words(keys[:, None, None, None]),
@@ -104,9 +105,11 @@ def bits_to_normal(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return radius * angle.cos(), radius * angle.sin()
 
 
+def word(value: int, *, like: Tensor) -> Tensor:
+    """Make a word of a counter or key, on the device of another tensor."""
+    # Filled there: torch.tensor would copy from the host and wait for the GPU.
+    return torch.full((), value, dtype=torch.int64, device=like.device)
+
+
 def _key_words(keys: Tensor) -> tuple[Tensor, Tensor]:
     return keys & WORD, (keys >> 32) & WORD
-
-
-def _word(value: int, like: Tensor) -> Tensor:
-    return torch.tensor(value, dtype=torch.int64, device=like.device)

@@ -8,10 +8,11 @@ Range: TypeAlias = tuple[float, float]
 
 
 def check_range(name: str, value: Range, *, low: float, high: float) -> None:
-    """Raise ValueError unless low <= value[0] <= value[1] <= high."""
-    if not (len(value) == 2 and low <= value[0] <= value[1] <= high):
+    """Raise ValueError unless value is a pair with low <= value[0] <= value[1] <= high."""
+    paired = isinstance(value, tuple) and len(value) == 2
+    if not (paired and low <= value[0] <= value[1] <= high):
         raise ValueError(
-            f"{name} must be two numbers, smallest first, within {low:g} to {high:g}, got {value!r}"
+            f"{name} must be a pair (smallest, largest) within {low:g} to {high:g}, got {value!r}"
         )
 
 

@@ -18,7 +18,10 @@ from .types import Images, Keys, Mask, Params
 
 @runtime_checkable
 class Defect(Protocol):
-    """A kind of ageing: `sample` draws its parameters, `apply` is pure in them."""
+    """A kind of ageing: `sample` draws its parameters, `apply` is pure in them.
+
+    A defect is an instance of a frozen dataclass, so that a recipe can be saved with a checkpoint.
+    """
 
     def sample(
         self, keys: Keys, *, op: int, size: tuple[int, int], textures: TextureBank
@@ -29,7 +32,7 @@ class Defect(Protocol):
     def apply(
         self, x: Images, params: Params, *, keys: Keys, op: int, textures: TextureBank
     ) -> tuple[Images, Mask | None]:
-        """Return the aged pictures, and where they are hidden if they can be."""
+        """Return the aged pictures, and where they are hidden if they can be; x stays as it is."""
         ...
 
 
@@ -44,9 +47,19 @@ class Recipe:
     """Applied first to last; at least one."""
 
     def __post_init__(self) -> None:
-        """Check that there is something to apply."""
-        if not self.defects:
-            raise ValueError(f"recipe {self.name!r} has no defects; give it at least one")
+        """Check that there is something to apply, and that it can be."""
+        if not self.defects or not isinstance(self.defects, tuple):
+            raise ValueError(
+                f"defects of recipe {self.name!r} must be a tuple of at least one, "
+                f"got {self.defects!r}"
+            )
+        for defect in self.defects:
+            is_class = isinstance(defect, type)
+            if is_class or not (isinstance(defect, Defect) and dataclasses.is_dataclass(defect)):
+                raise ValueError(
+                    f"defects of recipe {self.name!r} must be instances of dataclasses with sample "
+                    f"and apply, got {defect!r}; see synth.Grain for an example"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the name, and each defect's class name and fields."""

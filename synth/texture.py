@@ -17,12 +17,12 @@ from .ranges import Range, check_range, spread
 from .types import Images, Indices, Keys, Mask, OneChannel, Params, PerImage
 
 MASK_LEVEL = 0.05
-"""The mask holds the pixels that wear brightens by at least this share of full scale."""
+"""The mask holds the pixels where alpha t is at least this share of full scale."""
 
 
 def overlay(x: Images, layer: OneChannel, *, alpha: PerImage) -> Images:
     """Return clip(x + alpha layer); alpha 0 returns x."""
-    return (x + alpha.to(x.dtype)[:, None, None, None] * layer).clamp_(0, 1)
+    return (x + alpha.to(x.dtype)[:, None, None, None] * layer.to(x.dtype)).clamp_(0, 1)
 
 
 def read_textures(
@@ -33,10 +33,11 @@ def read_textures(
     Args:
         bank: uint8 (N, S, S), 0 for none to 255 for full opacity.
         index: Which texture, 0 to N - 1.
-        top: Texture row of the window's first row.
-        left: Texture column of the window's first column.
-        turn: One of the eight positions of a square, 0 to 7: bit 0 mirrors rows, bit 1 mirrors
-            columns, bit 2 swaps rows and columns.
+        top: Row of the window's first row, in the texture as turned by bit 2.
+        left: Column of the window's first column, likewise.
+        turn: One of the eight positions of a square, 0 to 7: bit 2 swaps rows and columns of the
+            texture; then, from `top` and `left`, rows run upwards with bit 0 and columns run
+            leftwards with bit 1.
         size: H, W in pixels.
 
     Returns:
@@ -93,7 +94,7 @@ class Texture:
     def apply(
         self, x: Images, params: Params, *, keys: Keys, op: int, textures: TextureBank
     ) -> tuple[Images, Mask | None]:
-        """Lay the texture over x; the mask holds what it brightens by `MASK_LEVEL` or more."""
+        """Lay the texture over x; the mask is where it adds `MASK_LEVEL` or more."""
         layer = read_textures(
             textures.textures,
             params["texture"],
@@ -104,7 +105,7 @@ class Texture:
         )
         alpha = params["alpha"]
         mask = alpha[:, None, None, None] * layer >= MASK_LEVEL
-        return overlay(x, layer.to(x.dtype), alpha=alpha), mask
+        return overlay(x, layer, alpha=alpha), mask
 
 
 def _positions(length: int, step: float, mirrored: Indices, start: Indices) -> Tensor:

@@ -1,0 +1,145 @@
+"""Recipes: plain data, checked when made, and open to defects of one's own."""
+
+import json
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from agedphoto.synth import (
+    RECIPES,
+    Ageing,
+    Defect,
+    Grain,
+    Grayscale,
+    Recipe,
+    Texture,
+    draw_uniform,
+    find_recipe,
+)
+
+
+@dataclass(frozen=True)
+class Fade:
+    """Move towards paper white: a defect of one's own, in a few lines."""
+
+    most: float = 0.5
+
+    def sample(self, keys, *, op, size, textures):
+        return {"amount": self.most * draw_uniform(keys, op=op, count=1)[:, 0]}
+
+    def apply(self, x, params, *, keys, op, textures):
+        return torch.lerp(x, torch.ones_like(x), params["amount"][:, None, None, None]), None
+
+
+@pytest.fixture
+def unchecked():
+    """Let a wrong type reach the function, as it does outside the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_the_seed_recipe_as_text():
+    assert json.loads(json.dumps(find_recipe("seed").to_dict())) == {
+        "name": "seed",
+        "defects": [
+            {"defect": "grayscale"},
+            {"defect": "grain", "sigma": [0.1, 0.1]},
+            {"defect": "texture", "alpha": [0.3, 0.9]},
+        ],
+    }
+
+
+def test_recipes_are_found_by_name_and_called_by_it():
+    for name in RECIPES:
+        assert find_recipe(name).name == name
+        assert find_recipe(name) == find_recipe(name)
+
+
+def test_a_recipe_finds_itself():
+    mine = Recipe(name="mine", defects=(Grain(),))
+    assert find_recipe(mine) is mine
+
+
+def test_an_unknown_recipe_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="unknown recipe 'film_35mm'; there are: seed"):
+        find_recipe("film_35mm")
+    with pytest.raises(ValueError, match="unknown recipe 'film_35mm'; there are: seed"):
+        Ageing("film_35mm")
+
+
+def test_recipes_and_defects_cannot_be_changed():
+    recipe: Any = find_recipe("seed")
+    for thing, field in [(recipe, "name"), (recipe.defects[1], "sigma")]:
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, field, None)
+
+
+def test_a_defect_of_ones_own_ages_and_is_saved(textures):
+    assert isinstance(Fade(), Defect)
+    recipe = Recipe(name="faded", defects=(Fade(most=0.25), Grain(sigma=(0.0, 0.0))))
+    assert recipe.to_dict()["defects"][0] == {"defect": "fade", "most": 0.25}
+    photos, keys = torch.rand(3, 3, 6, 5), torch.tensor([4, 5, 6])
+    aged, clean, mask = Ageing(recipe, textures=textures)(photos, keys)
+    amount = 0.25 * draw_uniform(keys, op=0, count=1)[:, :, None, None]
+    assert torch.allclose(aged, photos + amount * (1 - photos))
+    assert torch.equal(clean, photos)
+    assert not mask.any()
+
+
+def test_two_grains_of_one_recipe_are_different_grains(textures):
+    gray, keys = torch.full((1, 3, 64, 64), 0.5), torch.tensor([9])
+    once = Recipe(name="once", defects=(Grain(sigma=(0.05, 0.05)),))
+    twice = Recipe(name="twice", defects=once.defects * 2)
+    first = Ageing(once, textures=textures)(gray, keys).aged
+    both = Ageing(twice, textures=textures)(gray, keys).aged
+    # Variances add up; the same grain twice would double the deviation.
+    assert (both - 0.5).std() == pytest.approx(2**0.5 * 0.05, rel=0.03)
+    assert (both - first).std() == pytest.approx(0.05, rel=0.03)
+
+
+def test_the_order_of_defects_is_the_order_of_life(textures):
+    # Grain on each colour before the colours go is averaged by luma; after, it is not.
+    gray, keys = torch.full((1, 3, 64, 64), 0.5), torch.tensor([9])
+    averaged = (0.299**2 + 0.587**2 + 0.114**2) ** 0.5
+    for defects, expected in [
+        ((Grain(), Grayscale()), 0.1 * averaged),
+        ((Grayscale(), Grain()), 0.1),
+    ]:
+        aged = Ageing(Recipe(name="x", defects=defects), textures=textures)(gray, keys).aged
+        assert aged[:, :1].std() == pytest.approx(expected, rel=0.03)
+
+
+def test_a_recipe_without_defects_is_refused():
+    with pytest.raises(ValueError, match="recipe 'empty' must be a tuple of at least one"):
+        Recipe(name="empty", defects=())
+
+
+def test_defects_that_cannot_be_used_are_refused(unchecked):
+    class Plain:
+        """Neither saved nor compared: no dataclass."""
+
+        sample, apply = Grain.sample, Grain.apply
+
+    wrong: Any
+    for wrong in (Grain(), [Grain()]):
+        with pytest.raises(ValueError, match="recipe 'x' must be a tuple of at least one, got"):
+            Recipe(name="x", defects=wrong)
+    for wrong in (Grain, Plain(), "grain", Recipe(name="y", defects=(Grain(),))):
+        with pytest.raises(ValueError, match="recipe 'x' must be instances of dataclasses"):
+            Recipe(name="x", defects=(wrong,))
+
+
+@pytest.mark.parametrize(("defect", "name"), [(Grain, "sigma"), (Texture, "alpha")])
+def test_a_range_out_of_limits_is_refused_by_name(defect, name):
+    for wrong in ((0.2, 0.1), (-0.1, 0.2), (0.0, 1.5), (float("nan"), 0.1), (0.1, float("nan"))):
+        with pytest.raises(ValueError, match=rf"{name} must be a pair .* within 0 to 1, got \("):
+            defect(**{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [0.1, (0.1,), (0.1, 0.2, 0.3), None, "ab"])
+def test_a_range_that_is_no_pair_is_refused_by_name(unchecked, wrong):
+    with pytest.raises(ValueError, match="sigma must be a pair"):
+        Grain(sigma=wrong)
