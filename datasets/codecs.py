@@ -49,22 +49,37 @@ _DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {
 def encode_photo(
     photo: UInt8[np.ndarray, "H W 3"], format: Format = "htj2k", *, quality: int = 95
 ) -> bytes:
-    """Encode an 8-bit RGB photograph; `quality`, 1 to 100, is for JPEG."""
-    return bytes(CODECS[check_format(format)].encode(np.ascontiguousarray(photo), quality))
+    """Encode an 8-bit RGB photograph; `quality`, 1 to 100, is for JPEG.
+
+    Raises:
+        ValueError: If the format is unknown or cannot hold so large a photograph.
+    """
+    codec = CODECS[check_format(format)]
+    try:
+        return bytes(codec.encode(np.ascontiguousarray(photo), quality))
+    except (RuntimeError, ValueError) as error:
+        # Every error of imagecodecs is a RuntimeError.
+        raise ValueError(
+            f"a photograph of {photo.shape[1]} x {photo.shape[0]} px cannot be written as "
+            f"{format}: {error}"
+        ) from error
 
 
 def decode_photo(data: bytes, extension: str) -> UInt8[np.ndarray, "H W 3"]:
     """Decode a photograph by the extension of its name in the shard.
 
     Raises:
-        ValueError: If the extension is unknown or the bytes are damaged.
+        ValueError: If the extension is unknown or the decoder sees that the bytes are damaged. Of
+            a few changed bytes most formats see nothing: that is for a checksum to find.
     """
     if extension not in _DECODERS:
         raise ValueError(f"unknown extension {extension!r}; there are: {', '.join(_DECODERS)}")
+    # A codestream ends with its end marker; OpenJPH would fill in what is missing.
+    if extension == "j2c" and not data.endswith(b"\xff\xd9"):
+        raise ValueError(f"damaged .{extension} data of {len(data)} bytes: it has no end")
     try:
         photo = _DECODERS[extension](data)
     except (RuntimeError, ValueError) as error:
-        # Every error of imagecodecs is a RuntimeError.
         raise ValueError(f"damaged .{extension} data of {len(data)} bytes: {error}") from error
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
         raise ValueError(

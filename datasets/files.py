@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +14,14 @@ from typing import IO, Any
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to write; it appears as `path` when the block ends well, else leaves no trace."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(descriptor)
-    temporary = Path(name)
+    # Not by tempfile: it makes private files, and a finished one is to be as readable as the
+    # user's others.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; a finished one is as readable as the user's others.
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -48,10 +47,3 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"cannot write into {folder}: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    # There is no call that reads the umask without setting it.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

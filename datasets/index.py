@@ -1,12 +1,13 @@
 """The index of a set of shards: where every photograph lies, so that any one is a ranged read.
 
 `index.json` lies beside the tars. It holds the shards (name, split, bytes, sha256) and, column by
-column, the samples (key, shard, extension, offset, size, height, width). Shards stay plain
+column, the samples (key, shard, extension, offset, size, crc32, height, width). Shards stay plain
 WebDataset tars; whoever ignores the index loses nothing but speed.
 """
 
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from .codecs import decode_photo
 INDEX_NAME = "index.json"
 INDEX_VERSION = 1
 
-_NUMBERS = ("shard", "offset", "size", "height", "width")
+_NUMBERS = ("shard", "offset", "size", "crc32", "height", "width")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,7 @@ class Sample(NamedTuple):
     shard: int
     offset: int
     size: int
+    crc32: int
     height: int
     width: int
 
@@ -60,6 +62,8 @@ class ShardIndex:
     """First byte of the photograph in its shard."""
     size: Int[np.ndarray, " N"]
     """Bytes of the encoded photograph."""
+    crc32: Int[np.ndarray, " N"]
+    """Checksum of these bytes: the decoders see little of what can go wrong on the way."""
     height: Int[np.ndarray, " N"]
     width: Int[np.ndarray, " N"]
 
@@ -78,13 +82,18 @@ class ShardIndex:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what the samples are; the same photographs in the same order, the same."""
+        """SHA-256 of what the samples are; the same photographs in the same order, the same.
+
+        That of a split does not change when another split joins it in the folder.
+        """
         digest = hashlib.sha256()
-        for shard in self.shards:
-            digest.update(f"{shard.name} {shard.sha256}\n".encode())
-        digest.update("\n".join(self.keys).encode())
-        for name in _NUMBERS:
-            digest.update(getattr(self, name).astype("<i8").tobytes())
+        used, place = np.unique(self.shard, return_inverse=True)
+        for shard in (self.shards[i] for i in used):
+            digest.update(f"{shard.name} {shard.split} {shard.bytes} {shard.sha256}\n".encode())
+        for column in (self.keys, self.extensions):
+            digest.update("\n".join(column).encode())
+        for column in (place, *(getattr(self, name) for name in _NUMBERS[1:])):
+            digest.update(column.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def select(self, samples: Int[np.ndarray, " M"]) -> "ShardIndex":
@@ -116,16 +125,24 @@ class ShardIndex:
         Raises:
             ValueError: If the shard is shorter than the index says, or the photograph is damaged
                 or of another size; the message names shard and key.
+            OSError: If the shard cannot be read; this message names both too.
         """
         shard = self.shards[self.shard[sample]]
         place = f"photograph {self.keys[sample]!r} of {self.root}/{shard.name}"
         offset, size = int(self.offset[sample]), int(self.size[sample])
         files, path = fsspec.core.url_to_fs(f"{self.root}/{shard.name}")
-        data = files.cat_file(path, start=offset, end=offset + size)
+        try:
+            data = files.cat_file(path, start=offset, end=offset + size)
+        except OSError as error:
+            raise OSError(f"{place}: cannot be read: {error}") from error
         if len(data) != size:
             raise ValueError(
                 f"{place}: {len(data)} of {size} bytes are there; the shard is cut short, copy it "
                 "again"
+            )
+        if zlib.crc32(data) != self.crc32[sample]:
+            raise ValueError(
+                f"{place}: is damaged, its checksum is not that of the index; copy the shard again"
             )
         try:
             photo = decode_photo(data, self.extensions[sample])
@@ -180,6 +197,8 @@ class ShardIndex:
         Raises:
             ValueError: If it is of another version or something is missing in it.
         """
+        if not isinstance(content, dict):
+            raise ValueError(f"{root}/{INDEX_NAME} is not an index of shards; use another folder")
         if content.get("version") != INDEX_VERSION:
             raise ValueError(
                 f"{root}/{INDEX_NAME} has version {content.get('version')!r}, this agedphoto "
@@ -194,12 +213,20 @@ class ShardIndex:
                 extensions=tuple(columns["extension"]),
                 **{name: np.asarray(columns[name], dtype=np.int64) for name in _NUMBERS},
             )
-            stated = content["fingerprint"]
-        except (KeyError, TypeError) as error:
+            agreed = index.fingerprint == content["fingerprint"]
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            OverflowError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise ValueError(
-                f"{root}/{INDEX_NAME} is not an index of shards ({error}); write the shards again"
+                f"{root}/{INDEX_NAME} is not an index of shards ({type(error).__name__}: {error}); "
+                "write the shards again"
             ) from error
-        if index.fingerprint != stated:
+        if not agreed:
             raise ValueError(
                 f"{root}/{INDEX_NAME} does not agree with its own fingerprint; it was edited or "
                 "cut short, write the shards again"
@@ -213,10 +240,15 @@ def open_index(source: str | Path) -> ShardIndex:
     Raises:
         ValueError: If there is no index, or it cannot be understood.
     """
-    root = str(source).rstrip("/").removesuffix(f"/{INDEX_NAME}")
+    # As posix: fsspec takes slashes on Windows too.
+    named = source.as_posix() if isinstance(source, Path) else source
+    root = named.rstrip("/").removesuffix(f"/{INDEX_NAME}")
     try:
         with fsspec.open(f"{root}/{INDEX_NAME}", "rb") as file:
             content = json.load(file)  # type: ignore[arg-type]
+    except ImportError as error:
+        # fsspec says which package reads this kind of URL.
+        raise ValueError(f"cannot open {root}: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"no {INDEX_NAME} in {root}; make the shards with: agedphoto shard PHOTOS {root}"

@@ -19,6 +19,9 @@ def _available_host_bytes() -> int:
     known = [limit for limit in limits if limit is not None]
     if known:
         return min(known)
+    if not hasattr(os, "sysconf"):
+        # Windows does not tell: a cautious guess.
+        return 4 * 2**30
     # macOS and others: half of what is built in.
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
@@ -35,8 +38,14 @@ def _meminfo_available() -> int | None:
 
 def _cgroup_available() -> int | None:
     """What a container may still take (cgroup v2)."""
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if not (limit.exists() and used.exists()):
+    group = Path("/sys/fs/cgroup")
+    limit, used, details = (group / f"memory.{name}" for name in ("max", "current", "stat"))
+    if not (limit.exists() and used.exists() and details.exists()):
         return None
     text = limit.read_text().strip()
-    return None if text == "max" else max(0, int(text) - int(used.read_text()))
+    if text == "max":
+        return None
+    # Cached files count as used, but make room when asked: shards just read are no reason to fail.
+    stat = dict(line.split() for line in details.read_text().splitlines())
+    cached = int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))
+    return max(0, int(text) - int(used.read_text()) + cached)

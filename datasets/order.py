@@ -7,11 +7,12 @@ position of the global batch; batch b is the b-th sample of every lane. So a bat
 different photos as can be, and a photo meets one lane alone, but for those that a cut divides.
 
 Ranks own neighbouring lanes. The global batches are therefore the same for every number of ranks
-that divides G, and a photo is decoded by one rank, plus at most one photo for each rank.
+that divides G, and a photo is decoded by one rank, but for at most one at each border of ranks.
 
 Inside a lane, samples are shuffled in windows of `mix_photos` K, so that consecutive batches differ
-in their photos too. The windows of different lanes begin at different batches, evenly spread: new
-photos are wanted at the constant rate of G / K a batch, and decoding never comes in bursts.
+in their photos too. The windows of different lanes begin at different batches, evenly spread: after
+the first few batches of an epoch, where every lane begins, new photos are wanted at the even rate
+of G / K a batch, and decoding does not come in bursts.
 
 All of it is a pure function of (seed, epoch, position).
 """
@@ -36,7 +37,7 @@ class Order:
     global_batch: int
     """G, over all ranks; at least 1."""
     mix_photos: int = 4
-    """Photos that a lane shuffles together; 1 takes all crops of a photo in a row."""
+    """Photos whose crops a lane shuffles together; about, for windows begin within photos too."""
     pad_last: bool = False
     """Keep the last, incomplete batch of an epoch and pad it, instead of dropping it."""
     seed: int = 0
@@ -74,7 +75,7 @@ class BatchOrder:
     crops: Int[np.ndarray, " L"]
     """Number of the crop in its photo, 0 to K - 1."""
     valid: Bool[np.ndarray, " L"]
-    """False where the last batch is padded; the padding repeats samples of the same lane."""
+    """False where the last batch is padded, by repeating samples."""
 
 
 class EpochOrder:

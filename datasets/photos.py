@@ -1,11 +1,14 @@
 """Photographs on disk: finding them, and reading them as upright 8-bit sRGB.
 
 Read as a person sees them: EXIF orientation applied, embedded ICC profile converted to sRGB,
-transparency laid on white, the first frame of an animation, 16 bits rounded to 8.
+transparency laid on white, the first frame of an animation, 16-bit gray rounded to 8 bits (Pillow
+cuts 16-bit colour to 8 itself).
 """
 
 import io
 import struct
+import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,6 +25,7 @@ PIXEL_LIMIT = 250_000_000
 
 _UNREADABLE = (
     OSError,
+    RuntimeError,
     SyntaxError,
     ValueError,
     EOFError,
@@ -34,6 +38,8 @@ _UNREADABLE = (
     Image.DecompressionBombError,
 )
 """What Pillow's readers raise on damaged files, by experience more than by its documentation."""
+
+_PILLOW_LIMIT = threading.Lock()
 
 
 def find_photos(sources: Path | Sequence[Path], *, recursive: bool = True) -> list[Path]:
@@ -83,12 +89,16 @@ def open_upright(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Ima
         ValueError: As `read_photo`.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             pixels = image.width * image.height
             if pixels > pixel_limit:
                 raise ValueError(f"{pixels:,} pixels are more than the limit of {pixel_limit:,}")
             image.load()
-            return ImageOps.exif_transpose(image)
+            try:
+                return ImageOps.exif_transpose(image)
+            except _UNREADABLE:
+                # EXIF that cannot be read says nothing; viewers ignore it too.
+                return image.copy()
     except UnidentifiedImageError as error:
         raise ValueError(f"{_name(source)}: not a picture that can be read here") from error
     except _UNREADABLE as error:
@@ -119,15 +129,17 @@ def name_photos(paths: Iterable[Path], root: Path | None = None) -> list[str]:
     """
     keys: list[str] = []
     taken: set[str] = set()
+    last: Counter[str] = Counter()
     for path in paths:
         relative = path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
         # 80 characters leave room in a tar header for a number and the suffix.
         plain = "-".join(relative.with_suffix("").parts)[-80:]
         base = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in plain)
-        key, count = base, 1
-        while key in taken:
+        key, count = base, last[base]
+        while not count or key in taken:
             count += 1
-            key = f"{base}_{count}"
+            key = base if count == 1 else f"{base}_{count}"
+        last[base] = count
         taken.add(key)
         keys.append(key)
     return keys
@@ -138,8 +150,18 @@ def _is_photo(path: Path, root: Path) -> bool:
     return path.suffix.lower() in PHOTO_SUFFIXES and not hidden and path.is_file()
 
 
+def _open(source: io.BytesIO | Path) -> Image.Image:
+    """Open without Pillow's own limit of pixels, which is lower than ours and warns on stderr."""
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float64)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     # 16-bit scans arrive as I;16, or as I with values up to 65535; F has no agreed range.
     top = 65535.0 if image.mode.startswith("I") else max(float(values.max(initial=0.0)), 1.0)
     return Image.fromarray((values.clip(0, top) * (255.0 / top) + 0.5).astype(np.uint8), "L")
@@ -151,7 +173,7 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
         converted = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):
         # A profile that does not fit its picture tells nothing; viewers ignore it too.
         return image
     return converted if converted is not None else image

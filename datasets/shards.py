@@ -8,10 +8,13 @@ The same photographs in the same order give the same bytes.
 import hashlib
 import json
 import os
+import re
 import tarfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -77,16 +80,23 @@ def write_shards(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If an argument is out of range, the split is there already, no photograph can
-            be read, or `out` cannot be written. Then nothing is left behind.
+        ValueError: If an argument is out of range, the split or tars of its name are there
+            already, no photograph can be read, or `out` cannot be written. Then nothing is left
+            behind.
         OSError: If writing fails half-way, as on a full disk. Nothing is left behind either.
     """
     codec = CODECS[check_format(format)]
-    _check_arguments(split, quality, shard_bytes)
+    _check_arguments(photos, split, quality, shard_bytes)
+    is_new = not out.exists()
     check_writable(out)
     before = open_index(out) if (out / INDEX_NAME).exists() else None
     if before and split in before.splits:
         raise ValueError(f"{out} already holds the split {split!r}; choose another folder or split")
+    if strangers := sorted(out.glob(f"{split}-*.tar")):
+        raise ValueError(
+            f"{strangers[0]} is there already and in no index; delete it or choose another folder "
+            "or split"
+        )
 
     def encode(item: tuple[Path, str]) -> _Encoded | tuple[Path, str]:
         path, key = item
@@ -94,7 +104,10 @@ def write_shards(
             photo = read_photo(path, pixel_limit=pixel_limit)
         except ValueError as error:
             return path, str(error)
-        data = encode_photo(photo, format, quality=quality)
+        try:
+            data = encode_photo(photo, format, quality=quality)
+        except ValueError as error:
+            return path, f"{path}: {error}"
         source = path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
         return _Encoded(key, data, photo.shape[0], photo.shape[1], source.as_posix())
 
@@ -102,7 +115,8 @@ def write_shards(
     named = list(zip(photos, name_photos(photos, root), strict=True))
     shards = list(before.shards) if before else []
     samples = before.samples() if before else []
-    num_before, num_shards_before = len(samples), len(shards)
+    num_before = len(samples)
+    written: list[Path] = []
     num_threads = num_threads or os.cpu_count() or 1
     try:
         with ThreadPoolExecutor(num_threads, "encode") as threads:
@@ -111,6 +125,7 @@ def write_shards(
             good = _sift(bar, rejected)
             for number, group in enumerate(_cut(good, shard_bytes)):
                 path = out / f"{split}-{number:06d}.tar"
+                written.append(path)
                 shard, rows = _write_shard(path, split, len(shards), group, codec.extension)
                 shards.append(shard)
                 samples.extend(rows)
@@ -121,8 +136,11 @@ def write_shards(
         index = ShardIndex.from_samples(str(out), shards, samples)
         write_json(out / INDEX_NAME, index.to_dict())
     except BaseException:
-        for shard in shards[num_shards_before:]:
-            (out / shard.name).unlink(missing_ok=True)
+        for path in written:
+            path.unlink(missing_ok=True)
+        if is_new:
+            with suppress(OSError):
+                out.rmdir()
         raise
     return ShardingResult(index=index, written=len(samples) - num_before, rejected=tuple(rejected))
 
@@ -191,8 +209,17 @@ def _write_shard(
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
             size = written.tell()
     samples = [
-        Sample(p.key, extension, number, *places[f"{p.key}.{extension}"], p.height, p.width)
-        for p in photos
+        Sample(
+            key=photo.key,
+            extension=extension,
+            shard=number,
+            offset=places[f"{photo.key}.{extension}"][0],
+            size=places[f"{photo.key}.{extension}"][1],
+            crc32=zlib.crc32(photo.data),
+            height=photo.height,
+            width=photo.width,
+        )
+        for photo in photos
     ]
     return Shard(name=path.name, split=split, bytes=size, sha256=sha256), samples
 
@@ -207,8 +234,10 @@ def _facts(photo: _Encoded) -> bytes:
     return json.dumps(facts, sort_keys=True).encode()
 
 
-def _check_arguments(split: str, quality: int, shard_bytes: int) -> None:
-    if not (split and split.isascii() and split.replace("_", "a").isalnum() and split.islower()):
+def _check_arguments(photos: Sequence[Path], split: str, quality: int, shard_bytes: int) -> None:
+    if not photos:
+        raise ValueError("photos is empty: there is nothing to write")
+    if not re.fullmatch("[a-z0-9_]+", split):
         raise ValueError(f"split must be lower-case letters, digits and _, got {split!r}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, got {quality}")
