@@ -9,14 +9,12 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from PIL import Image
 
 from agedphoto.datasets import Format
 from agedphoto.synth import Mode
@@ -244,8 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             description="Turn clean photographs into aged / clean pairs, train on them, restore.",
             args=arguments,
         )
-        with _own_pixel_limit():
-            return command.run()
+        return command.run()
     except KeyboardInterrupt:
         _warn("interrupted; nothing is left half-written")
         return 130
@@ -254,19 +251,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _warn(_one_line(error))
         return 1 if isinstance(error, FloatingPointError) or _is_half_way(error) else 2
-
-
-@contextmanager
-def _own_pixel_limit() -> Iterator[None]:
-    """Leave the refusal of oversized pictures to `read_photo`, which does it by an explicit limit
-    and as an error, where Pillow begins with a warning.
-    """
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def _is_half_way(error: Exception) -> bool:

@@ -33,7 +33,13 @@ from agedphoto.synth import Ageing, find_device, find_recipe, sample_keys
 from agedphoto.synth.keys import check_seed
 from agedphoto.textures import TextureBank
 from agedphoto.train import TrainConfig, TrainResult, picture_quality, train
-from agedphoto.training import FIRST_HELD_OUT, HELD_OUT_TEXTURES, TRAIN_TEXTURES, fixed_pairs
+from agedphoto.training import (
+    FIRST_HELD_OUT,
+    HELD_OUT_EPOCH,
+    HELD_OUT_TEXTURES,
+    TRAIN_TEXTURES,
+    fixed_pairs,
+)
 
 CROP_PX = 64
 BATCH_SIZE = 16
@@ -271,7 +277,7 @@ def _restore_all(
         for number, name in enumerate(held_out.keys):
             photo = torch.from_numpy(held_out.read(number)).permute(2, 0, 1)[None]
             samples = torch.tensor([number])
-            keys = sample_keys(ageing.seed, 0, samples, torch.zeros_like(samples))
+            keys = sample_keys(ageing.seed, HELD_OUT_EPOCH, samples, torch.zeros_like(samples))
             aged_tensor, clean_tensor, _ = ageing(photo, keys)
             aged, clean = _to_uint8(aged_tensor[0]), _to_uint8(clean_tensor[0])
             begun = time.perf_counter()

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -89,7 +90,11 @@ def open_upright(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Ima
         ValueError: As `read_photo`.
     """
     try:
-        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        # Never by its path: Pillow would map an uncompressed file into memory, and turn it wrongly.
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            _open(file) as image,
+        ):
             pixels = image.width * image.height
             if pixels > pixel_limit:
                 raise ValueError(f"{pixels:,} pixels are more than the limit of {pixel_limit:,}")
@@ -150,7 +155,7 @@ def _is_photo(path: Path, root: Path) -> bool:
     return path.suffix.lower() in PHOTO_SUFFIXES and not hidden and path.is_file()
 
 
-def _open(source: io.BytesIO | Path) -> Image.Image:
+def _open(source: IO[bytes]) -> Image.Image:
     """Open without Pillow's own limit of pixels, which is lower than ours and warns on stderr."""
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

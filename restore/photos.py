@@ -1,4 +1,7 @@
-"""Files in, restored files out: upright, with their colour profile, originals untouched."""
+"""Files in, restored files out: upright, with their colour profile, originals untouched.
+
+Gray scans of 16 bits stay that deep; Pillow reads 16-bit colour as 8-bit.
+"""
 
 import io
 import time
@@ -28,8 +31,12 @@ _OPTIONS = {
     "WEBP": {"quality": 95, "method": 4},
     "TIFF": {"compression": "tiff_deflate"},
 }
-_NATIVE_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
-"""Modes that are restored as they are, so that their colour profile stays true."""
+_MODES = {
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "JPEG": ("1", "L", "CMYK", "RGB"),
+    "WEBP": ("1", "L", "LA", "P", "RGB", "RGBA"),
+}
+"""What these formats hold: the name of a file need not tell the truth about its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +60,34 @@ class Restored:
 def plan_jobs(inputs: Iterable[Path], out: Path, *, suffix: str = "_restored") -> list[Job]:
     """Find the photographs and name their results: `{stem}{suffix}.{ext}` in `out`.
 
-    Folders are searched with all below them, and their tree is kept.
+    Folders are searched with all below them, and their tree is kept; results of earlier runs, in
+    an `out` inside a folder, are passed over.
 
     Raises:
-        ValueError: If an input does not exist, none holds a photograph, or two photographs would
-            be written to one file or one over its original.
+        ValueError: If an input does not exist, none holds a photograph, two photographs would be
+            written to one file, or one over an original.
     """
     jobs: dict[Path, Job] = {}
     for source in inputs:
+        results_inside = source.is_dir() and source.resolve() in out.resolve().parents
         for path in find_photos(source):
+            if results_inside and out.resolve() in path.resolve().parents:
+                continue
             below = path.parent.relative_to(source) if source.is_dir() else Path()
             extension = path.suffix if path.suffix.lower() in WRITTEN_AS else ".png"
             job = Job(path, out / below / f"{path.stem}{suffix}{extension}")
-            if job.target.resolve() == path.resolve():
-                raise ValueError(f"{path} would be overwritten; choose another --out or --suffix")
             other = jobs.setdefault(job.target, job)
             if other.source.resolve() != path.resolve():
                 raise ValueError(
                     f"{other.source} and {path} would both be written to {job.target}; restore "
                     "them into different folders"
                 )
+    if not jobs:
+        raise ValueError(f"no photographs but the results in {out}")
+    originals = {job.source.resolve() for job in jobs.values()}
+    for job in jobs.values():
+        if job.target.resolve() in originals:
+            raise ValueError(f"{job.target} would be overwritten; choose another --out or --suffix")
     return list(jobs.values())
 
 
@@ -85,31 +100,54 @@ def restore_photos(
     pixel_limit: int = PIXEL_LIMIT,
     on_tile: Callable[[], object] = lambda: None,
 ) -> Iterator[Restored]:
-    """Restore photographs one after the other; one that cannot be read stops none of the others.
+    """Restore photographs one after the other; one that cannot be done stops none of the others.
 
     Raises:
         ValueError: If strength or tile does not fit, or a folder cannot be written.
         OSError: If writing fails, as on a full disk; no half-written file stays.
     """
+    restorer.check(strength=strength, tile=tile)  # type: ignore[arg-type]
     for job in jobs:
+        check_writable(job.target.parent)
         begun = time.perf_counter()
+        error = ""
         try:
             image = open_upright(job.source, pixel_limit=pixel_limit)
-        except ValueError as error:
-            yield Restored(job=job, seconds=time.perf_counter() - begun, error=str(error))
-            continue
-        check_writable(job.target.parent)
-        result = restorer(image, strength=strength, tile=tile, on_tile=on_tile)  # type: ignore[arg-type]
-        write_bytes(job.target, _encode(result, image, job.target.suffix))
-        yield Restored(job=job, seconds=time.perf_counter() - begun)
+            data = _restore(restorer, image, job, strength=strength, tile=tile, on_tile=on_tile)
+        except ValueError as reason:
+            error = str(reason)
+        else:
+            write_bytes(job.target, data)
+        yield Restored(job=job, seconds=time.perf_counter() - begun, error=error)
 
 
-def _encode(result: Image.Image, original: Image.Image, suffix: str) -> bytes:
-    """Encode with the resolution and EXIF of the original, and its profile if that still holds."""
-    kept = {name: original.info[name] for name in ("dpi", "exif") if name in original.info}
-    if original.mode in _NATIVE_MODES and result.mode == original.mode:
-        kept["icc_profile"] = original.info.get("icc_profile")
-    format = WRITTEN_AS[suffix.lower()]
+def _restore(
+    restorer: Restorer,
+    image: Image.Image,
+    job: Job,
+    *,
+    strength: float,
+    tile: int | str,
+    on_tile: Callable[[], object],
+) -> bytes:
+    """Return the encoded result, with the resolution and EXIF of the original, and its colour
+    profile if that still holds; of a TIFF, whose EXIF Pillow drops in turning it upright, the
+    resolution and the profile.
+    """
+    result = restorer(image, strength=strength, tile=tile, on_tile=on_tile)  # type: ignore[arg-type]
+    kept = {name: image.info[name] for name in ("dpi", "exif") if name in image.info}
+    # Another mode means other colours: converted to sRGB, or added to a gray picture.
+    if result.mode.rstrip("A") == image.mode.rstrip("A"):
+        kept["icc_profile"] = image.info.get("icc_profile")
+    format = WRITTEN_AS[job.target.suffix.lower()]
+    if result.mode not in _MODES.get(format, (result.mode,)):
+        raise ValueError(
+            f"{job.source}: its content (mode {result.mode}) is more than a {job.source.suffix} "
+            "file can hold; rename it after what it is, .png or .tif"
+        )
     buffer = io.BytesIO()
-    result.save(buffer, format, **_OPTIONS.get(format, {}), **kept)
+    try:
+        result.save(buffer, format, **_OPTIONS.get(format, {}), **kept)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{job.source}: cannot be written as {format}: {error}") from error
     return buffer.getvalue()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from ..train.unet import pad_to_multiple
 
 Network = Callable[[Tensor], Tensor]
 
@@ -35,7 +36,7 @@ def apply_tiled(
         stride: Pixels to one of the network's coarsest level.
         tile_px: Side of a tile, a multiple of `stride`. A picture that fits into one tile is done
             in one piece.
-        overlap_px: What neighbours share, a multiple of 4 `stride`, at most half of `tile_px`.
+        overlap_px: What neighbours share, a multiple of `stride`, at most half of `tile_px`.
         device: Where the network is.
         on_tile: Called after each tile.
 
@@ -48,12 +49,10 @@ def apply_tiled(
     check_tiles(tile_px, overlap_px, stride=stride)
     _, height, width = picture.shape
     rows, columns = _spans(height, tile_px, overlap_px), _spans(width, tile_px, overlap_px)
-    # Continued to the grid here, for the last tiles to end where one piece would.
-    below, right = -height % stride, -width % stride
     if len(rows) == len(columns) == 1:
         return _run(net, picture, device, on_tile)
-    mirrored = below < height and right < width
-    padded = F.pad(picture, (0, right, 0, below), mode="reflect" if mirrored else "replicate")
+    # Continued to the grid here, for the last tiles to end where one piece would.
+    padded = pad_to_multiple(picture, stride)
     result: Tensor | None = None
     for top, bottom in rows:
         for left, end in columns:
@@ -75,8 +74,8 @@ def count_tiles(height: int, width: int, *, tile_px: int, overlap_px: int) -> in
 
 def check_tiles(tile_px: int, overlap_px: int, *, stride: int) -> None:
     """Raise ValueError if tiles of this size and overlap do not fit the network."""
-    if overlap_px < 0 or overlap_px % (4 * stride):
-        raise ValueError(f"overlap_px must be a multiple of {4 * stride}, got {overlap_px}")
+    if overlap_px < 0 or overlap_px % stride:
+        raise ValueError(f"overlap_px must be a multiple of {stride}, got {overlap_px}")
     least = max(2 * overlap_px, stride)
     if tile_px < least or tile_px % stride:
         raise ValueError(

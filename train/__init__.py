@@ -1,7 +1,7 @@
 """Pairs to a model: the network, the loop, what is kept."""
 
 from .checkpoint import ModelCard, load_model, save_model
-from .loop import TrainConfig, TrainResult, describe, net_config, train, validate
+from .loop import TrainConfig, TrainResult, check_run, describe, net_config, train, validate
 from .metrics import Quality, picture_quality, psnr_db
 from .unet import PRESETS, UNet, UNetConfig, find_preset
 
@@ -13,6 +13,7 @@ __all__ = [
     "TrainResult",
     "UNet",
     "UNetConfig",
+    "check_run",
     "describe",
     "find_preset",
     "load_model",

@@ -45,7 +45,7 @@ def save_model(path: Path, net: UNet, *, mode: Mode, training: dict[str, Any]) -
 
 
 def load_model(path: Path, *, device: torch.device | None = None) -> tuple[UNet, ModelCard]:
-    """Read a network; nothing is unpickled.
+    """Read a network; nothing is unpickled, and nothing drawn at random.
 
     Raises:
         ValueError: If the file is missing, is not one of agedphoto's, or is damaged.
@@ -63,17 +63,23 @@ def load_model(path: Path, *, device: torch.device | None = None) -> tuple[UNet,
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    config = json.loads(metadata["net"])
-    config["widths"] = tuple(config["widths"])
-    net = UNet(UNetConfig(**config))
     try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit its own description: {error}") from None
+        net = _net(json.loads(metadata["net"]))
+        mode, training = check_mode(metadata["mode"]), json.loads(metadata["training"])
+        # Weights of the file become those of the network, which has had none so far.
+        net.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not fit its own description: {error}") from error
     card = ModelCard(
-        mode=check_mode(metadata["mode"]),
+        mode=mode,
         net=net.config,
-        training=json.loads(metadata["training"]),
+        training=training,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
     return net.to(device).eval(), card
+
+
+def _net(config: dict[str, Any]) -> UNet:
+    """Make the network without memory for its weights: a description may claim any size."""
+    with torch.device("meta"):
+        return UNet(UNetConfig(**{**config, "widths": tuple(config["widths"])}))

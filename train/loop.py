@@ -5,9 +5,10 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 import torch.distributed as dist
@@ -18,15 +19,18 @@ from tqdm import tqdm
 from ..datasets import AgedPairs, Batch
 from ..datasets.files import check_writable, write_json
 from ..synth import AGED_CHANNELS, CLEAN_CHANNELS, Mode, check_mode
+from ..synth.keys import check_seed
 from .checkpoint import save_model
 from .metrics import squared_error
-from .precision import autocast
+from .precision import Precision, autocast
 from .schedule import ema_decay, learning_rate
 from .unet import UNet, UNetConfig, find_preset
 
 MODEL_NAME = "model.safetensors"
 LOG_NAME = "log.jsonl"
 CONFIG_NAME = "config.json"
+
+Compile: TypeAlias = Literal["auto", "yes", "no"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +55,9 @@ class TrainConfig:
     """Pairs between two lines of the log."""
     validate_every: int = 10_000
     """Pairs between two validations."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the network; auto is bf16 where the device does it fast."""
-    compile: Literal["auto", "yes", "no"] = "auto"
+    compile: Compile = "auto"
     """Whether to compile the network; auto does so on CUDA."""
     init_seed: int = 0
     """Seed of the first weights."""
@@ -67,6 +71,15 @@ class TrainConfig:
         for name in ("warmup_pairs", "ema_half_life"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("lr", "clip_norm"):
+            if math.isinf(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+        for name, known in (("precision", get_args(Precision)), ("compile", get_args(Compile))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        check_seed(self.init_seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +127,8 @@ def train(
     """Train a network on pairs and leave it in folder `run`.
 
     Under torchrun every rank calls this, with its own `pairs`; the caller has made the process
-    group. Rank 0 writes config.json, log.jsonl and model.safetensors.
+    group, with gloo for tensors on the CPU if max_minutes is finite. Rank 0 writes config.json and
+    log.jsonl, and at the end model.safetensors: a training that is broken off leaves no model.
 
     Args:
         pairs: Where to train on; goes through as many epochs as needed.
@@ -125,18 +139,18 @@ def train(
 
     Raises:
         ValueError: If `run` holds a model or cannot be written.
-        FloatingPointError: If the loss is not finite.
+        FloatingPointError: If the loss or the weights are not finite; no model is kept.
     """
     main = pairs.rank == 0
     device = pairs.device
     mode = pairs.ageing.mode
-    if (run / MODEL_NAME).exists():
-        raise ValueError(f"{run} holds a model already; choose another folder or move it away")
+    check_run(run)
     check_writable(run)
 
     # Network, its average, optimiser.
-    torch.manual_seed(config.init_seed)
-    net = UNet(net_config(config.preset, mode)).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.init_seed)
+        net = UNet(net_config(config.preset, mode)).to(device)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval().requires_grad_(False)
     fused = device.type in ("cpu", "cuda")
@@ -170,8 +184,8 @@ def train(
     global_batch = pairs.batch_size * pairs.world_size
     stop = ""
     begun = time.perf_counter()
-    while not stop:
-        for batch in pairs:
+    with bar:
+        for batch in _endless(pairs):
             # Schedule.
             elapsed = _agreed(time.perf_counter() - begun, pairs, config)
             done = max(seen / config.num_pairs, elapsed / (60 * config.max_minutes))
@@ -181,7 +195,7 @@ def train(
 
             # Step.
             with autocast(device, config.precision):
-                restored = model(batch.aged)
+                restored = model(batch.aged.float())
             valid = batch.valid.float()
             loss = (charbonnier(restored, batch.clean) * valid).sum() / valid.sum().clamp(min=1)
             optimiser.zero_grad(set_to_none=True)
@@ -193,7 +207,6 @@ def train(
             with torch.no_grad():
                 torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
             losses.append(loss.detach())
-            bar.update(global_batch)
 
             # Stop?
             if seen >= config.num_pairs:
@@ -201,25 +214,30 @@ def train(
             elif elapsed >= 60 * config.max_minutes:
                 stop = "time is up"
 
+            # Show. The bar ends at the pairs that there will have been by then, at this pace.
+            if stop or steps > 1:
+                bar.total = seen if stop else max(seen, round((seen - global_batch) / done))
+            bar.update(global_batch)
+
             # Log.
-            if stop or seen // config.log_every > (seen - global_batch) // config.log_every:
+            measure = validation and (stop or _passed(config.validate_every, seen, global_batch))
+            if stop or measure or _passed(config.log_every, seen, global_batch):
                 mean = _mean_over_ranks(torch.stack(losses).mean(), pairs).item()
                 losses.clear()
-                if not math.isfinite(mean):
+                if not (math.isfinite(mean) and _is_finite(average)):
                     raise FloatingPointError(
-                        f"the loss is {mean} after {seen} pairs; lower lr (it is {config.lr:g})"
+                        f"training diverged after {seen} pairs (loss {mean:g}); lower lr "
+                        f"(it is {config.lr:g})"
                     )
-                due = seen // config.validate_every > (seen - global_batch) // config.validate_every
-                quality = None
-                if validation and (stop or due):
-                    quality = validate(average, validation, device)
+                quality = validate(average, validation, device) if validation and measure else None
+                seconds = time.perf_counter() - begun
                 record = {
                     "seen": seen,
-                    "seconds": round(time.perf_counter() - begun, 3),
+                    "seconds": round(seconds, 3),
                     "loss": mean,
                     "psnr_db": quality,
                     "lr": lr,
-                    "pairs_per_s": round(seen / max(time.perf_counter() - begun, 1e-9), 1),
+                    "pairs_per_s": round(seen / seconds, 1),
                     "wait_share": round(pairs.stats()["wait_share"], 4),
                 }
                 log.append(record)
@@ -232,7 +250,6 @@ def train(
                 bar.set_postfix(shown, refresh=False)
             if stop:
                 break
-    bar.close()
 
     # Keep.
     seconds = time.perf_counter() - begun
@@ -250,11 +267,19 @@ def train(
     )
 
 
+def check_run(run: Path) -> None:
+    """Raise ValueError if there is a model in the folder of a training; make nothing."""
+    if (run / MODEL_NAME).exists():
+        raise ValueError(f"{run} holds a model already; choose another folder or move it away")
+
+
 @torch.no_grad()
 def validate(net: UNet, batches: list[Batch], device: torch.device) -> float:
     """Return the PSNR in dB of the mean squared error over all valid pairs."""
     errors = [
-        squared_error(net(batch.aged.to(device)), batch.clean.to(device))[batch.valid.to(device)]
+        squared_error(net(batch.aged.to(device).float()), batch.clean.to(device))[
+            batch.valid.to(device)
+        ]
         for batch in batches
     ]
     return -10 * math.log10(max(torch.cat(errors).mean().item(), 1e-12))
@@ -287,13 +312,29 @@ def describe(pairs: AgedPairs, config: TrainConfig, net: UNet) -> dict[str, Any]
     }
 
 
+def _endless(pairs: AgedPairs) -> Iterator[Batch]:
+    """Go through one epoch after the other."""
+    while True:
+        yield from pairs
+
+
 def _agreed(elapsed: float, pairs: AgedPairs, config: TrainConfig) -> float:
     """Return rank 0's clock where it decides anything: all ranks must stop at the same step."""
     if pairs.world_size == 1 or math.isinf(config.max_minutes):
         return elapsed
-    clock = torch.tensor(elapsed, device=pairs.device)
+    # On the CPU: a number from the GPU would make every step wait for the one before.
+    clock = torch.tensor(elapsed, dtype=torch.float64)
     dist.broadcast(clock, src=0)
     return clock.item()
+
+
+def _passed(every: int, seen: int, batch: int) -> bool:
+    """Whether the last step has reached or passed a multiple of `every` pairs."""
+    return seen // every > (seen - batch) // every
+
+
+def _is_finite(net: UNet) -> bool:
+    return all(bool(weight.isfinite().all()) for weight in net.parameters())
 
 
 def _mean_over_ranks(value: Tensor, pairs: AgedPairs) -> Tensor:

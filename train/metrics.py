@@ -16,7 +16,10 @@ class Quality(NamedTuple):
 
 
 def psnr_db(picture: np.ndarray, clean: np.ndarray) -> float:
-    """Return 10 log10(255^2 / MSE) of two uint8 pictures of one shape; infinite if they agree."""
+    """Return 10 log10(255^2 / MSE) of two uint8 pictures of one shape, at most 168 dB.
+
+    That is what pictures get that agree: no infinity, which JSON cannot hold.
+    """
     error = picture.astype(np.float64) - clean
     return float(10 * np.log10(255.0**2 / max(np.square(error).mean(), 1e-12)))
 

@@ -1,14 +1,17 @@
 """Which arithmetic a device does fast."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether bfloat16 matrix work is done in hardware on `device`."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         # Without these instructions oneDNN converts back and forth, at a loss.
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -16,9 +19,7 @@ def bf16_is_fast(device: torch.device) -> bool:
     return False
 
 
-def autocast(
-    device: torch.device, precision: Literal["auto", "fp32", "bf16"] = "auto"
-) -> torch.autocast:
+def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
     """Return the context in which the network computes; weights stay in float32."""
     bf16 = precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)

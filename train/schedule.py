@@ -21,7 +21,12 @@ def ema_decay(*, seen: int, batch: int, half_life: int) -> float:
     """Return the weight that the average keeps at this step.
 
     The half-life is `half_life` pairs, but at most a tenth of what has been seen: early weights
-    are forgotten soon (Karras et al., "Analyzing and improving the training dynamics of diffusion
-    models", 2024, use the same ramp).
+    are forgotten soon (as in the code of Karras et al., "Elucidating the design space of
+    diffusion-based generative models", NeurIPS 2022, where it is a twentieth).
+
+    Args:
+        seen: Pairs seen, those of this step among them.
+        batch: Pairs of a step.
+        half_life: In pairs; 0 keeps nothing.
     """
     return 0.5 ** (batch / max(min(half_life, seen / 10), 1e-8))

@@ -99,7 +99,7 @@ class UNet(nn.Module):
     def forward(self, aged: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
         """Restore; the answer is not clipped."""
         height, width = aged.shape[-2:]
-        padded = _pad_to_multiple(aged, self.config.stride)
+        padded = pad_to_multiple(aged, self.config.stride)
         x = self.stem(F.pixel_unshuffle(padded, self.config.unshuffle))
         skips = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
@@ -142,15 +142,7 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
-def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
-
-
-def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-
-
-def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Continue the picture to the right and below, mirrored where it is large enough to mirror."""
     height, width = x.shape[-2:]
     below, right = -height % multiple, -width % multiple
@@ -158,3 +150,11 @@ def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         return x
     mode = "reflect" if below < height and right < width else "replicate"
     return F.pad(x, (0, right, 0, below), mode=mode)
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+
+def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
