@@ -44,7 +44,7 @@ from agedphoto.training import (
 CROP_PX = 64
 BATCH_SIZE = 16
 CROPS_PER_PHOTO = 256
-BLUR_SIGMAS_PX = (0.6, 0.8, 1.0, 1.25, 1.6)
+BLUR_SIGMAS_PX = (0.7, 1.0, 1.4, 2.0, 2.8)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -310,7 +310,7 @@ def _best_blur(aged: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, float]:
     """Blur with the sigma that comes closest to the clean photo: the baseline gets to peek."""
     x = torch.from_numpy(aged)[None, None].to(torch.float32) / 255.0
     blurred = {
-        sigma: _to_uint8(gaussian_blur2d(x, (11, 11), (sigma, sigma))[0])
+        sigma: _to_uint8(gaussian_blur2d(x, (17, 17), (sigma, sigma))[0])
         for sigma in BLUR_SIGMAS_PX
     }
     best = max(BLUR_SIGMAS_PX, key=lambda sigma: picture_quality(blurred[sigma], clean).psnr_db)

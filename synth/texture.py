@@ -2,10 +2,12 @@
 
 The map is added, as light that dust on the negative held back: it whitens. Maps tile without a
 seam, so any offset is as good as another and no crop is too large. Each photograph gets one map in
-one of its eight positions, at its own offset and strength. A picture longer than the map gets the
-map enlarged to its long side (bilinear): wear scales with the frame and never repeats.
+one of its eight positions, at its own offset, strength and enlargement (bilinear): the finer a
+print is scanned, the more pixels a speck has. A picture longer than the map gets it enlarged to its
+long side at least: wear scales with the frame and never repeats.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,9 @@ from .types import Images, Indices, Keys, Mask, OneChannel, Params, PerImage
 MASK_LEVEL = 0.05
 """The mask holds the pixels where alpha t is at least this share of full scale."""
 
+STEP = 4096
+"""Positions in a texture are whole numbers of this part of its pixel: the same on every device."""
+
 
 def overlay(x: Images, layer: OneChannel, *, alpha: PerImage) -> Images:
     """Return clip(x + alpha layer); alpha 0 returns x."""
@@ -26,7 +31,13 @@ def overlay(x: Images, layer: OneChannel, *, alpha: PerImage) -> Images:
 
 
 def read_textures(
-    bank: Tensor, index: Indices, top: Indices, left: Indices, turn: Indices, size: tuple[int, int]
+    bank: Tensor,
+    index: Indices,
+    top: Indices,
+    left: Indices,
+    turn: Indices,
+    step: Indices,
+    size: tuple[int, int],
 ) -> OneChannel:
     """Cut one window of H x W pixels out of a texture for each photograph, wrapping at its edges.
 
@@ -38,16 +49,17 @@ def read_textures(
         turn: One of the eight positions of a square, 0 to 7: bit 2 swaps rows and columns of the
             texture; then, from `top` and `left`, rows run upwards with bit 0 and columns run
             leftwards with bit 1.
+        step: From one pixel of the window to the next, in 1 / `STEP` pixels of the texture;
+            `STEP` takes the texture as it is, less enlarges it.
         size: H, W in pixels.
 
     Returns:
-        Float32 (B, 1, H, W) in [0, 1].
+        Float32 (B, 1, H, W) in [0, 1], interpolated bilinearly.
     """
     H, W = size
     S = bank.shape[-1]
-    step = min(1.0, S / max(H, W))  # Texture pixels per picture pixel.
-    rows = _positions(H, step, turn & 1, top)
-    columns = _positions(W, step, (turn >> 1) & 1, left)
+    row, dy = _positions(H, step, turn & 1, top)
+    column, dx = _positions(W, step, (turn >> 1) & 1, left)
     swap = ((turn >> 2) & 1).bool()[:, None, None]
     flat, base = bank.reshape(-1), (index * S * S)[:, None, None]
 
@@ -56,39 +68,40 @@ def read_textures(
         place = base + torch.where(swap, column * S + row, row * S + column)
         return flat[place].to(torch.float32)
 
-    if step == 1.0:
-        tile = corner(rows.long(), columns.long())
-    else:
-        row, column = rows.floor().long(), columns.floor().long()
-        dy, dx = (rows - row)[:, :, None], (columns - column)[:, None, :]
-        upper = torch.lerp(corner(row, column), corner(row, column + 1), dx)
-        lower = torch.lerp(corner(row + 1, column), corner(row + 1, column + 1), dx)
-        tile = torch.lerp(upper, lower, dy)
-    return (tile / 255.0)[:, None]
+    dy, dx = dy[:, :, None], dx[:, None, :]
+    upper = torch.lerp(corner(row, column), corner(row, column + 1), dx)
+    lower = torch.lerp(corner(row + 1, column), corner(row + 1, column + 1), dx)
+    return (torch.lerp(upper, lower, dy) / 255.0)[:, None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Texture:
     """Wear from the texture bank."""
 
-    alpha: Range = (0.3, 0.9)
+    alpha: Range = (0.2, 0.7)
     """Strength of the overlay, uniform in this range for each photograph."""
+    zoom: Range = (1.0, 2.5)
+    """Enlargement of the texture; its inverse is uniform in this range for each photograph."""
 
     def __post_init__(self) -> None:
-        """Check the range."""
+        """Check the ranges."""
         check_range("alpha", self.alpha, low=0.0, high=1.0)
+        check_range("zoom", self.zoom, low=1.0, high=64.0)
 
     def sample(
         self, keys: Keys, *, op: int, size: tuple[int, int], textures: TextureBank
     ) -> Params:
-        """Draw alpha (B,), and texture, top, left and turn (B,) int64."""
-        bits = draw_bits(keys, op=op, count=5)
+        """Draw alpha (B,), and texture, top, left, turn and step (B,) int64."""
+        bits = draw_bits(keys, op=op, count=6)
+        least, most = math.ceil(STEP / self.zoom[1]), math.floor(STEP / self.zoom[0])
+        step = least + bits_to_below(bits[:, 5], max(most - least, 0) + 1)
         return {
             "alpha": spread(bits_to_uniform(bits[:, 0]), self.alpha),
             "texture": bits_to_below(bits[:, 1], len(textures)),
             "top": bits_to_below(bits[:, 2], textures.size_px),
             "left": bits_to_below(bits[:, 3], textures.size_px),
             "turn": bits_to_below(bits[:, 4], 8),
+            "step": step.clamp(max=STEP * textures.size_px // max(size)),
         }
 
     def apply(
@@ -101,6 +114,7 @@ class Texture:
             params["top"],
             params["left"],
             params["turn"],
+            params["step"],
             (x.shape[2], x.shape[3]),
         )
         alpha = params["alpha"]
@@ -108,7 +122,10 @@ class Texture:
         return overlay(x, layer, alpha=alpha), mask
 
 
-def _positions(length: int, step: float, mirrored: Indices, start: Indices) -> Tensor:
-    """Texture coordinates of `length` pixels, (B, length): start, start +- step, ..."""
-    along = torch.arange(length, device=start.device) * step
-    return start[:, None] + torch.where(mirrored[:, None].bool(), -along, along)
+def _positions(
+    length: int, step: Indices, mirrored: Indices, start: Indices
+) -> tuple[Tensor, Tensor]:
+    """Texture coordinates of `length` pixels, (B, length): whole pixels, and the rest in [0, 1)."""
+    along = torch.arange(length, device=start.device) * step[:, None]
+    place = STEP * start[:, None] + torch.where(mirrored[:, None].bool(), -along, along)
+    return place.div(STEP, rounding_mode="floor"), place.remainder(STEP).to(torch.float32) / STEP

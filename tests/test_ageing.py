@@ -64,8 +64,8 @@ def test_the_seed_recipe_is_luma_then_grain_then_wear(photos, keys, textures):
     luma = (photos.double() / 255 * LUMA[:, None, None]).sum(1, keepdim=True)
     grainy = luma + 0.10 * normal_field(keys, op=1, planes=1, height=SIZE[0], width=SIZE[1])
     params = ageing.sample(keys, size=SIZE)[2]
-    index, top, left, turn = (params[name] for name in ("texture", "top", "left", "turn"))
-    layer = read_textures(textures.textures, index, top, left, turn, SIZE)
+    window = (params[name] for name in ("texture", "top", "left", "turn", "step"))
+    layer = read_textures(textures.textures, *window, SIZE)
     light = params["alpha"][:, None, None, None] * layer
     expected = (grainy.clamp(0, 1) + light).clamp(0, 1)
     assert torch.allclose(clean.double(), luma, rtol=0, atol=1e-6)
@@ -184,7 +184,7 @@ def test_parameters_replay_exactly(photos, keys, textures):
     assert [sorted(drawn) for drawn in params] == [
         [],
         ["sigma"],
-        ["alpha", "left", "texture", "top", "turn"],
+        ["alpha", "left", "step", "texture", "top", "turn"],
     ]
     assert all(len(value) == B for drawn in params for value in drawn.values())
 

@@ -47,7 +47,7 @@ def test_the_seed_recipe_as_text():
         "defects": [
             {"defect": "grayscale"},
             {"defect": "grain", "sigma": [0.1, 0.1]},
-            {"defect": "texture", "alpha": [0.3, 0.9]},
+            {"defect": "texture", "alpha": [0.2, 0.7], "zoom": [1.0, 2.5]},
         ],
     }
 

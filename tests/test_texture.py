@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from agedphoto.synth import Texture, overlay, read_textures
-from agedphoto.synth.texture import MASK_LEVEL
+from agedphoto.synth.texture import MASK_LEVEL, STEP
 from scipy import ndimage
 
 S = 12
@@ -18,10 +18,15 @@ def bank() -> torch.Tensor:
     return torch.randint(0, 256, (3, S, S), generator=generator, dtype=torch.uint8)
 
 
-def read(bank: torch.Tensor, windows: list[tuple[int, int, int, int]], size: tuple[int, int]):
+def read(
+    bank: torch.Tensor,
+    windows: list[tuple[int, int, int, int]],
+    size: tuple[int, int],
+    step: int = STEP,
+):
     """Read windows given as (texture, top, left, turn)."""
     index, top, left, turn = torch.tensor(windows).T.to(bank.device)
-    return read_textures(bank, index, top, left, turn, size)
+    return read_textures(bank, index, top, left, turn, torch.full_like(top, step), size)
 
 
 def place(row: float, column: float, window: tuple[int, int, int, int]) -> tuple[float, float]:
@@ -46,22 +51,46 @@ def test_windows_agree_with_plain_loops(bank, device, size):
             assert tile[row, column] == bank[window[0], int(y) % S, int(x) % S] / 255.0
 
 
-@pytest.mark.parametrize("size", [(13, 9), (9, 13), (30, 30), (24, 50)])
-def test_a_larger_picture_gets_the_texture_enlarged(bank, device, size):
-    step = S / max(size)
-    made = read(bank.to(device), all_windows(), size).cpu()
+@pytest.mark.parametrize("step", [STEP - 1, 3 * STEP // 4, STEP // 2, 1000, 1])
+def test_an_enlarged_texture_is_bilinear(bank, device, step):
+    size = (11, 30)
+    made = read(bank.to(device), all_windows(), size, step).cpu()
     for window, tile in zip(all_windows(), made[:, 0], strict=True):
-        places = [place(r * step, c * step, window) for r, c in np.ndindex(*size)]
+        places = [place(r * step / STEP, c * step / STEP, window) for r, c in np.ndindex(*size)]
         expected = ndimage.map_coordinates(
             bank[window[0]].double().numpy() / 255, np.array(places).T, order=1, mode="grid-wrap"
         )
         assert np.allclose(tile.flatten().numpy(), expected, rtol=0, atol=1e-5)
 
 
-def test_enlarged_wear_never_repeats(bank):
-    # The long side shows the texture once around: every second pixel is one of its own.
-    tile = read(bank, [(1, 0, 0, 0)], (2 * S, 2 * S))[0, 0]
-    assert torch.equal(tile[::2, ::2], bank[1] / 255.0)
+def test_each_photograph_has_an_enlargement_of_its_own(bank):
+    together = read_textures(
+        bank, *torch.tensor([[0, 3, 4, 5]] * 3).T, torch.tensor([STEP, 900, 2048]), (9, 9)
+    )
+    for tile, step in zip(together, (STEP, 900, 2048), strict=True):
+        assert torch.equal(tile, read(bank, [(0, 3, 4, 5)], (9, 9), step)[0])
+
+
+@pytest.mark.parametrize("size", [(90, 127), (128, 128), (129, 20), (300, 513)])
+def test_wear_is_enlarged_as_asked_and_never_repeats(textures, size):
+    drawn = Texture(zoom=(1.5, 3.0)).sample(torch.arange(4000), op=2, size=size, textures=textures)[
+        "step"
+    ]
+    # A whole picture must not go around the texture of 128 px more than once.
+    assert (drawn * max(size)).max() <= STEP * 128
+    least, most = STEP / 3.0, min(STEP / 1.5, STEP * 128 / max(size))
+    assert drawn.min() >= min(least, most) - 1
+    assert drawn.max() <= most
+    if most > least:
+        assert drawn.min() < least + 20
+    if most == STEP / 1.5:
+        assert drawn.double().mean() == pytest.approx((least + most) / 2, rel=0.01)
+
+
+def test_no_zoom_takes_the_texture_as_it_is(textures):
+    defect = Texture(zoom=(1.0, 1.0))
+    drawn = defect.sample(torch.arange(50), op=2, size=(64, 64), textures=textures)
+    assert set(drawn["step"].tolist()) == {STEP}
 
 
 def test_the_eight_turns_are_different(bank):
@@ -73,10 +102,11 @@ def test_textures_wrap_without_a_seam():
     # A texture that is smooth around its edges is as smooth in every window.
     along = torch.arange(S) * (2 * torch.pi / S)
     smooth = (128 + 60 * along.sin()[:, None] + 60 * along.cos()[None]).round().to(torch.uint8)
-    for size in [(S, S), (3 * S, 3 * S)]:
-        steepest = 60 * 2 * torch.pi / S * S / max(size) + 1
+    size = (3 * S, 3 * S)
+    for step in (STEP, STEP // 3):
+        steepest = 60 * 2 * torch.pi / S * step / STEP + 1
         windows = [(0, top, left, turn) for top in (0, 7) for left in (5, 11) for turn in TURNS]
-        made = read(smooth[None], windows, size) * 255
+        made = read(smooth[None], windows, size, step) * 255
         assert made.diff(dim=-1).abs().max() <= steepest
         assert made.diff(dim=-2).abs().max() <= steepest
 
@@ -125,8 +155,8 @@ def test_the_mask_is_where_enough_light_is_added(textures, size):
     params = defect.sample(keys, op=2, size=size, textures=textures)
     x = torch.full((6, 3, *size), 0.1)
     aged, mask = defect.apply(x, params, keys=keys, op=2, textures=textures)
-    index, top, left, turn = (params[name] for name in ("texture", "top", "left", "turn"))
-    layer = read_textures(textures.textures, index, top, left, turn, size).numpy()
+    window = (params[name] for name in ("texture", "top", "left", "turn", "step"))
+    layer = read_textures(textures.textures, *window, size).numpy()
     light = params["alpha"].numpy()[:, None, None, None] * layer
     assert mask is not None
     assert mask.dtype == torch.bool
@@ -178,4 +208,5 @@ def test_what_a_key_draws_is_pinned(textures):
         "top": [56, 30, 82],
         "left": [101, 101, 63],
         "turn": [6, 4, 7],
+        "step": [2184, 3332, 3101],
     }
