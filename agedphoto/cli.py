@@ -185,9 +185,18 @@ class Restore:
         restorer = Restorer.from_pretrained(self.model, device=self.device)
         restorer.check(strength=self.strength, tile=self.tile)
         check_writable(self.out)
-        failed = 0
+        failed = tiles = 0
         with tqdm(total=len(jobs), desc="restore", unit="photo") as bar:
-            for done in restore_photos(restorer, jobs, strength=self.strength, tile=self.tile):
+
+            def show_tile() -> None:
+                # A large photo takes minutes; its tiles show that it moves.
+                nonlocal tiles
+                tiles += 1
+                bar.set_postfix_str(f"{tiles} tiles")
+
+            for done in restore_photos(
+                restorer, jobs, strength=self.strength, tile=self.tile, on_tile=show_tile
+            ):
                 bar.update()
                 if done.error:
                     failed += 1

@@ -91,14 +91,24 @@ def run_demo(
     place = find_device(device)
     find_recipe(recipe)
     check_seed(seed)
+    config = TrainConfig(
+        preset="tiny",
+        num_pairs=num_pairs,
+        max_minutes=minutes,
+        lr=2e-3,
+        warmup_pairs=500,
+        ema_half_life=2_000,
+        log_every=500,
+        validate_every=2_000,
+        init_seed=seed,
+    )
     chosen = bundled_photos() if photos is None else split_photos(photos, least_px=CROP_PX)
     with _replacing_folder(out) as work:
         record, left_out, unreadable = _run(
             work,
             chosen,
+            config=config,
             recipe=recipe,
-            num_pairs=num_pairs,
-            minutes=minutes,
             seed=seed,
             device=place,
             progress=progress,
@@ -115,9 +125,8 @@ def _run(
     work: Path,
     chosen: DemoPhotos,
     *,
+    config: TrainConfig,
     recipe: str,
-    num_pairs: int,
-    minutes: float,
     seed: int,
     device: torch.device,
     progress: bool,
@@ -144,17 +153,6 @@ def _run(
     # Aged pairs to a model.
     validation = fixed_pairs(
         work / "shards", textures=unseen, recipe=recipe, crop_px=CROP_PX, seed=seed, device=device
-    )
-    config = TrainConfig(
-        preset="tiny",
-        num_pairs=num_pairs,
-        max_minutes=minutes,
-        lr=2e-3,
-        warmup_pairs=500,
-        ema_half_life=2_000,
-        log_every=500,
-        validate_every=2_000,
-        init_seed=seed % 2**63,
     )
     with (
         _timed(seconds, "training"),

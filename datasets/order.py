@@ -108,7 +108,7 @@ class EpochOrder:
         valid = number < self._length
         # A padded place repeats its lane's last sample; a lane without any repeats the line's.
         place = np.minimum(number, np.maximum(self._length - 1, 0))
-        window, _within = np.divmod(place + self._lead, self._window_length)
+        window = (place + self._lead) // self._window_length
         self._shuffle(window)
         # The first window of a lane is cut short at its front by the lane's lead.
         begin = np.maximum(window * self._window_length - self._lead, 0)

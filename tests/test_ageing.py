@@ -65,7 +65,7 @@ def test_the_seed_recipe_is_luma_then_grain_then_wear(photos, keys, textures):
     grainy = luma + 0.10 * normal_field(keys, op=1, planes=1, height=SIZE[0], width=SIZE[1])
     params = ageing.sample(keys, size=SIZE)[2]
     window = (params[name] for name in ("texture", "top", "left", "turn", "step"))
-    layer = read_textures(textures.textures, *window, SIZE)
+    layer = read_textures(textures.textures, *window, size=SIZE)
     light = params["alpha"][:, None, None, None] * layer
     expected = (grainy.clamp(0, 1) + light).clamp(0, 1)
     assert torch.allclose(clean.double(), luma, rtol=0, atol=1e-6)

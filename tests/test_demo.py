@@ -132,6 +132,14 @@ def test_fewer_than_two_usable_photos_are_refused(sizes, make_photos, tmp_path):
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.parametrize("option", [("--minutes", 0), ("--num-pairs", 0), ("--seed", -1)])
+def test_a_bad_option_is_found_before_anything_is_done(option, tmp_path, capsys):
+    arguments = ["demo", "--out", tmp_path / "demo", *option]
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "must be" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pair_that_shows_one_scene_is_not_parted():
     pairs = [name for name in BUNDLED_TRAIN + BUNDLED_HELD_OUT if name.startswith("motorcycle")]
     assert len(pairs) == 2

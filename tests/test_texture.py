@@ -64,9 +64,8 @@ def test_an_enlarged_texture_is_bilinear(bank, device, step):
 
 
 def test_each_photograph_has_an_enlargement_of_its_own(bank):
-    together = read_textures(
-        bank, *torch.tensor([[0, 3, 4, 5]] * 3).T, torch.tensor([STEP, 900, 2048]), (9, 9)
-    )
+    index, top, left, turn = torch.tensor([[0, 3, 4, 5]] * 3).T
+    together = read_textures(bank, index, top, left, turn, torch.tensor([STEP, 900, 2048]), (9, 9))
     for tile, step in zip(together, (STEP, 900, 2048), strict=True):
         assert torch.equal(tile, read(bank, [(0, 3, 4, 5)], (9, 9), step)[0])
 
@@ -156,7 +155,7 @@ def test_the_mask_is_where_enough_light_is_added(textures, size):
     x = torch.full((6, 3, *size), 0.1)
     aged, mask = defect.apply(x, params, keys=keys, op=2, textures=textures)
     window = (params[name] for name in ("texture", "top", "left", "turn", "step"))
-    layer = read_textures(textures.textures, *window, size).numpy()
+    layer = read_textures(textures.textures, *window, size=size).numpy()
     light = params["alpha"].numpy()[:, None, None, None] * layer
     assert mask is not None
     assert mask.dtype == torch.bool
