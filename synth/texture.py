@@ -60,13 +60,14 @@ def read_textures(
     S = bank.shape[-1]
     row, dy = _positions(H, step, turn & 1, top)
     column, dx = _positions(W, step, (turn >> 1) & 1, left)
-    swap = ((turn >> 2) & 1).bool()[:, None, None]
-    flat, base = bank.reshape(-1), (index * S * S)[:, None, None]
+    swap = ((turn >> 2) & 1)[:, None]
+    per_row, per_column = S - swap * (S - 1), 1 + swap * (S - 1)
+    flat, base = bank.reshape(-1), (index * S * S)[:, None]
 
     def corner(row: Tensor, column: Tensor) -> Tensor:
-        row, column = row.remainder(S)[:, :, None], column.remainder(S)[:, None, :]
-        place = base + torch.where(swap, column * S + row, row * S + column)
-        return flat[place].to(torch.float32)
+        down = base + row.remainder(S) * per_row
+        right = column.remainder(S) * per_column
+        return flat[down[:, :, None] + right[:, None, :]].to(torch.float32)
 
     dy, dx = dy[:, :, None], dx[:, None, :]
     upper = torch.lerp(corner(row, column), corner(row, column + 1), dx)
