@@ -33,7 +33,7 @@ class Demo:
     """How photos age."""
     num_pairs: int = 60_000
     """How many aged / clean pairs to train on."""
-    minutes: float = 4.0
+    minutes: float = 4.5
     """When to stop training, if that comes sooner."""
     seed: int = 0
     """Of everything drawn at random."""

@@ -66,7 +66,7 @@ def run_demo(
     photos: Path | None = None,
     recipe: str = "seed",
     num_pairs: int = 60_000,
-    minutes: float = 4.0,
+    minutes: float = 4.5,
     seed: int = 0,
     device: str = "auto",
     progress: bool = False,
