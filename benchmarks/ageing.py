@@ -22,13 +22,13 @@ from typing import Any
 import kornia.augmentation
 import torch
 import tyro
-from agedphoto.datasets.files import write_json
-from agedphoto.synth import Ageing, Grain, Grayscale, Recipe, Texture, find_device
-from agedphoto.textures import TextureBank
 from torch import Tensor
 from tqdm import tqdm
 
+from agedphoto.datasets.files import write_json
 from agedphoto.machine import hardware, versions
+from agedphoto.synth import Ageing, Grain, Grayscale, Recipe, Texture, find_device
+from agedphoto.textures import TextureBank
 
 SIGMA, ALPHA = 0.10, 0.5
 RECIPE = Recipe(

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from agedphoto.datasets import find_photos, write_shards
-from agedphoto.textures import TextureBank
 from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
+from agedphoto.datasets import find_photos, write_shards
+from agedphoto.textures import TextureBank
+
 # Tiny pictures are done before a second thread wakes up, and on busy cores it is waited for.
 torch.set_num_threads(1)
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -6,6 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+
 from agedphoto.synth import (
     MODES,
     AgedPhotos,

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from agedphoto.train import UNet, UNetConfig, load_model, save_model
 from safetensors import safe_open
+
+from agedphoto.train import UNet, UNetConfig, load_model, save_model
 
 CONFIG = UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1, out_channels=3, residual_channels=2)
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from agedphoto.datasets import FORMATS, decode_photo, encode_photo
 from agedphoto.datasets.codecs import CODECS, check_format
-
 from tests.conftest import photo_like
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from agedphoto.synth import sample_crops, turn_crops
 from scipy import stats
+
+from agedphoto.synth import sample_crops, turn_crops
 
 TURNS = torch.arange(8)
 

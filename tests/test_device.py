@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from agedphoto.synth import find_device
 
 

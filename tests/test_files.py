@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from agedphoto.datasets.files import check_writable, replacing, write_bytes, write_json
 
 FILL_UP = """

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from agedphoto.synth import Grain, grain, normal_field
 
 KEYS = torch.tensor([3, -4, 2**62])

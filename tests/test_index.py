@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+
 from agedphoto.datasets import ShardIndex, open_index, read_photo, write_shards
 from agedphoto.datasets.index import INDEX_NAME
 

@@ -5,6 +5,7 @@ from itertools import pairwise, product
 import jaxtyping
 import pytest
 import torch
+
 from agedphoto.synth import sample_keys
 
 # Philox4x32-10 of (epoch, low and high word of the sample, crop) under the words of the seed.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from agedphoto.datasets import memory
 
 GIB = 2**30

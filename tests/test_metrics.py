@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from agedphoto.train import picture_quality, psnr_db
-from agedphoto.train.metrics import squared_error
 from scipy.ndimage import gaussian_filter
 from skimage.data import astronaut
+
+from agedphoto.train import picture_quality, psnr_db
+from agedphoto.train.metrics import squared_error
 
 PHOTO = astronaut()[100:164, 180:260]
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2lab
+
 from agedphoto.synth import (
     AGED_CHANNELS,
     CLEAN_CHANNELS,
@@ -15,7 +17,6 @@ from agedphoto.synth import (
     check_mode,
     grayscale,
 )
-from skimage.color import rgb2lab
 
 UNTOUCHED = Recipe(name="untouched", defects=(Grain(sigma=(0.0, 0.0)),))
 

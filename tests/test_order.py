@@ -4,6 +4,7 @@ from itertools import chain, pairwise
 
 import numpy as np
 import pytest
+
 from agedphoto.datasets import Order
 
 

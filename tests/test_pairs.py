@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from agedphoto.datasets import AgedPairs, Batch, ShardIndex, open_index, pairs, write_shards
 from agedphoto.synth import Ageing, sample_crops, sample_keys
 

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+
 from agedphoto.synth import draw_bits, draw_uniform, normal_field, philox4x32
 from agedphoto.synth.philox import PER_PHOTO, WORD, bits_to_below, bits_to_normal, bits_to_uniform
-from scipy import stats
 
 KEYS = torch.tensor([0, 1, -1, 0x0123_4567_89AB_CDEF, -(2**63), 2**63 - 1])
 SIZE = 256

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agedphoto.datasets import find_photos, read_photo
-from agedphoto.datasets.photos import name_photos, open_upright
 from PIL import Image, ImageCms, ImageDraw
 
+from agedphoto.datasets import find_photos, read_photo
+from agedphoto.datasets.photos import name_photos, open_upright
 from tests.conftest import photo_like
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

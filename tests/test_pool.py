@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from agedphoto.datasets import PhotoPool
 
 CPU = torch.device("cpu")

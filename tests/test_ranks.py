@@ -2,6 +2,7 @@
 
 import pytest
 import torch.distributed as dist
+
 from agedphoto.datasets import find_rank
 
 

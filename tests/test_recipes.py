@@ -7,6 +7,7 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
+
 from agedphoto.synth import (
     RECIPES,
     Ageing,

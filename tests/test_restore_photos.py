@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageCms
+from skimage.data import astronaut
+
 from agedphoto.restore import Restorer, plan_jobs, restore_photos
 from agedphoto.restore.photos import Job, Restored
 from agedphoto.train import ModelCard, UNet, UNetConfig
-from PIL import Image, ImageCms
-from skimage.data import astronaut
 
 RGB = astronaut()[60:100, 200:256]
 GRAY16 = RGB[:, :, 1].astype(np.uint16) * 200 + 9

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from agedphoto.restore import Restorer, shipped_models
-from agedphoto.restore import restorer as module
-from agedphoto.synth import MODES, Mode
-from agedphoto.train import ModelCard, UNet, UNetConfig, net_config, save_model
 from kornia.color import lab_to_rgb
 from PIL import Image
 from skimage.color import rgb2ycbcr
 from skimage.data import astronaut
+
+from agedphoto.restore import Restorer, shipped_models
+from agedphoto.restore import restorer as module
+from agedphoto.synth import MODES, Mode
+from agedphoto.train import ModelCard, UNet, UNetConfig, net_config, save_model
 
 RGB = astronaut()[60:101, 200:253]
 GRAY = RGB[:, :, 1].copy()

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import pytest
+
 from agedphoto.train.schedule import ema_decay, learning_rate
 
 

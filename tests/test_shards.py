@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from webdataset.compat import WebDataset
+
 from agedphoto.datasets import (
     FORMATS,
     decode_photo,
@@ -20,9 +23,6 @@ from agedphoto.datasets import (
 )
 from agedphoto.datasets.codecs import CODECS
 from agedphoto.datasets.shards import map_ahead
-from PIL import Image
-from webdataset.compat import WebDataset
-
 from tests.conftest import photo_like
 
 SIZES = [(20, 30), (24, 16), (16, 16), (18, 40), (30, 30)]

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+
 from agedphoto.synth import Texture, overlay, read_textures
 from agedphoto.synth.texture import MASK_LEVEL, STEP
-from scipy import ndimage
 
 S = 12
 TURNS = range(8)

@@ -5,14 +5,15 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from skimage.measure import label
+
 from agedphoto.textures import FAMILIES, TextureBank
 from agedphoto.textures.canvas import Sheet, generator
 from agedphoto.textures.dust import Specks, splat
 from agedphoto.textures.hairs import draw_hairs
 from agedphoto.textures.scratches import draw_scratches
 from agedphoto.textures.strokes import stroke
-from scipy import ndimage
-from skimage.measure import label
 
 COVERED = 13
 """The first grey level of opacity 0.05 or more."""

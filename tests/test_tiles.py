@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from skimage.data import astronaut, chelsea
+
 from agedphoto.restore.restorer import OVERLAP_CELLS
 from agedphoto.restore.tiles import _spans, _weights, apply_tiled, check_tiles, count_tiles
 from agedphoto.train import PRESETS, UNet, UNetConfig, net_config
-from skimage.data import astronaut, chelsea
 
 CPU = torch.device("cpu")
 LENGTHS = [1, 2, 7, 16, 63, 64, 65, 95, 96, 97, 111, 112, 113, 128, 200, 1000, 4999]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from agedphoto.datasets import find_photos, write_shards
 from agedphoto.train import load_model
 

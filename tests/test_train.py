@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from agedphoto.datasets import AgedPairs, Batch
 from agedphoto.synth import MODES
 from agedphoto.textures import TextureBank
@@ -22,7 +23,6 @@ from agedphoto.train import (
     validate,
 )
 from agedphoto.train.schedule import ema_decay, learning_rate
-
 from agedphoto.training import fixed_pairs, run_training
 
 QUICK = {"preset": "nano", "precision": "fp32", "warmup_pairs": 0, "log_every": 8}

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+
 from agedphoto.synth import MODES
 from agedphoto.train import PRESETS, UNet, UNetConfig, find_preset, net_config
 
