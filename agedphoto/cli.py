@@ -7,10 +7,12 @@ where it was noticed.
 
 import errno
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +21,7 @@ import tyro
 from agedphoto.datasets import Format
 from agedphoto.synth import Mode
 from agedphoto.train import TrainConfig
+from agedphoto.training import UnfinishedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +89,8 @@ class Shard:
         """Write the shards."""
         from agedphoto.datasets import find_photos, write_shards
 
+        if not 0 < self.shard_mb < math.inf:
+            raise ValueError(f"shard_mb must be finite and above 0, got {self.shard_mb}")
         done = write_shards(
             find_photos(self.source),
             self.out,
@@ -243,6 +248,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"agedphoto {__version__}")
         return 0
+    if any(word == "" and before != "--suffix" for before, word in pairwise(["", *arguments])):
+        _warn("an argument is empty; it may come from a variable that is not set")
+        return 2
     try:
         # Inside: a configuration checks itself as it is made.
         command = tyro.cli(
@@ -255,11 +263,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _warn("interrupted; nothing is left half-written")
         return 130
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, UnfinishedError) as error:
         if os.environ.get("AGEDPHOTO_TRACEBACK"):
             raise
         _warn(_one_line(error))
-        return 1 if isinstance(error, FloatingPointError) or _is_half_way(error) else 2
+        return (
+            1
+            if isinstance(error, FloatingPointError | UnfinishedError) or _is_half_way(error)
+            else 2
+        )
 
 
 def _is_half_way(error: Exception) -> bool:
@@ -269,9 +281,12 @@ def _is_half_way(error: Exception) -> bool:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{place}"
-    return " ".join(str(error).split()) or type(error).__name__
+        remedy = "; free some space, or choose another folder" if _is_half_way(error) else ""
+        return f"{error.strerror}{place}{remedy}"
+    return str(error) or type(error).__name__
 
 
 def _warn(message: str) -> None:
-    print(f"agedphoto: {message}", file=sys.stderr)
+    # A file name may hold line breaks; a message is one line all the same.
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"agedphoto: {plain}", file=sys.stderr)

@@ -7,6 +7,7 @@ Everything is made in a temporary folder beside the result, which takes its name
 that fails leaves nothing, and keeps an earlier one.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ from agedphoto.training import (
 CROP_PX = 64
 BATCH_SIZE = 16
 CROPS_PER_PHOTO = 256
+LEFT_BEHIND = frozenset({"model", "pictures", "report.html", "report.json", "shards"})
 BLUR_SIGMAS_PX = (0.7, 1.0, 1.4, 2.0, 2.8)
 
 
@@ -218,9 +220,14 @@ def _run(
 @contextmanager
 def _replacing_folder(out: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `out` when the block ends well."""
+    out = out.absolute()
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_demo(out))):
-        raise ValueError(f"{out} exists and is not an earlier demo; choose another --out")
-    parent = out.absolute().parent
+        raise ValueError(
+            f"{out} exists and is not an earlier demo, or holds more than one; choose another --out"
+        )
+    if out.resolve() == Path.cwd() or out.is_mount():
+        raise ValueError(f"{out} cannot be replaced as a whole; choose a folder in it as --out")
+    parent = out.parent
     check_writable(parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as temporary:
         work = Path(temporary) / "new"
@@ -232,7 +239,13 @@ def _replacing_folder(out: Path) -> Iterator[Path]:
 
 
 def _is_demo(folder: Path) -> bool:
-    return (folder / "report.json").exists() and (folder / "model").is_dir()
+    """Whether a folder holds what a demo leaves, and nothing of anybody else's."""
+    if any(path.name not in LEFT_BEHIND for path in folder.iterdir()):
+        return False
+    try:
+        return "agedphoto" in json.loads((folder / "report.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
-from agedphoto.datasets import find_photos
+from agedphoto.datasets import find_photos, read_photo
 
 MAX_HELD_OUT = 3
 
@@ -64,15 +65,27 @@ def split_photos(folder: Path, *, least_px: int) -> DemoPhotos:
             f"{folder} has {len(usable)} photos that can be opened and have at least {least_px} px "
             "on each side; the demo needs two, one to train on and one to hold out"
         )
-    held_out = min(MAX_HELD_OUT, max(1, len(usable) // 8))
-    # Those that cannot be opened go with the training photos, where they are named and left out.
-    chosen = set(usable[-held_out:])
+    wanted = min(MAX_HELD_OUT, max(1, len(usable) // 8))
+    held_out = sorted(islice((path for path in reversed(usable) if _is_whole(path)), wanted))
+    if not held_out or len(usable) - len(held_out) < 1:
+        raise ValueError(f"none of {len(usable)} photos in {folder} can be read; see each of them")
+    # Those that cannot be read go with the training photos, where they are named and left out.
+    chosen = set(held_out)
     return DemoPhotos(
         source=str(folder.resolve().name),
         root=folder,
         train=[path for path in find_photos(folder) if path not in chosen],
-        held_out=usable[-held_out:],
+        held_out=held_out,
     )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a photo can be read to its end."""
+    try:
+        read_photo(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_usable(path: Path, least_px: int) -> bool:

@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Return the device by kind and name, and what the host has."""
+    """Return the device by kind and name, the host's cores, and its free memory in GiB."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": str(device),

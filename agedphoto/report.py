@@ -132,7 +132,10 @@ def _plain(value: Any) -> Any:
         return _plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    # File names that are not UTF-8 hold surrogates, which no file of text can.
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _page(

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from agedphoto.datasets import AgedPairs, Batch, find_rank, open_index
+from agedphoto.datasets.files import check_writable
 from agedphoto.synth import Mode, find_device
 from agedphoto.textures import TextureBank
 from agedphoto.train import TrainConfig, UNet, check_run, describe, net_config, train
@@ -22,6 +23,10 @@ FIRST_HELD_OUT = 1_000_000
 """Textures from this number on are never trained on."""
 HELD_OUT_EPOCH = 2**32 - 1
 """No training gets so far: keys of this epoch, and so grain and scratches, are never trained on."""
+
+
+class UnfinishedError(Exception):
+    """Work that had begun came to no end; the message says why."""
 
 
 def run_training(
@@ -45,7 +50,8 @@ def run_training(
         For a dry run the configuration and what it implies, on rank 0; else None.
 
     Raises:
-        ValueError: If an argument does not fit.
+        ValueError: If an argument does not fit; nothing was started then.
+        UnfinishedError: If a photo turned out to be damaged on the way.
     """
     rank, world_size = find_rank()
     place = _rank_device(device, world_size)
@@ -72,11 +78,16 @@ def run_training(
         if dry_run:
             net = UNet(net_config(config.preset, mode))
             return describe(pairs, config, net) if rank == 0 else None
+        if rank == 0:
+            check_writable(out)
         validation = None
         if "valid" in open_index(shards).splits:
             validation = fixed_pairs(shards, **common, textures=held_out_textures())
         with _process_group(place, world_size):
-            result = train(pairs, out, config, validation=validation, progress=True)
+            try:
+                result = train(pairs, out, config, validation=validation, progress=True)
+            except ValueError as error:
+                raise UnfinishedError(f"training ended early: {error}") from error
     if rank == 0:
         last = result.log[-1]
         quality = "" if last["psnr_db"] is None else f", {last['psnr_db']:.2f} dB"

@@ -23,8 +23,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            # A failed write does not know what it was writing.
+            error.filename = str(path)
         raise
 
 
@@ -41,6 +44,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def check_writable(folder: Path) -> None:
     """Make the folder if needed, and raise ValueError if nothing can be written into it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"cannot write into {folder}: it is a file; choose a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -67,6 +67,8 @@ def plan_jobs(inputs: Iterable[Path], out: Path, *, suffix: str = "_restored") -
         ValueError: If an input does not exist, none holds a photograph, two photographs would be
             written to one file, or one over an original.
     """
+    if any(character in suffix for character in "/\\\0"):
+        raise ValueError(f"suffix must be a part of a file name, without / or \\, got {suffix!r}")
     jobs: dict[Path, Job] = {}
     for source in inputs:
         results_inside = source.is_dir() and source.resolve() in out.resolve().parents

@@ -206,6 +206,35 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(make_photos, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_photo_damaged_on_the_way_ends_training_with_status_1(make_shards, tmp_path, capsys):
+    shards = make_shards([(48, 48)] * 3)
+    tar = shards / "train-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 0xFF
+    tar.write_bytes(data)
+    command = ["train", "--shards", shards, "--out", tmp_path / "run", "--preset", "tiny"]
+    command += ["--crop-px", 32, "--batch-size", 3, "--num-pairs", 30]
+    assert main([str(word) for word in command]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("agedphoto: training ended early: photograph '0000'")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_name_with_a_line_break_is_still_one_line(tmp_path, capsys):
+    assert "two\\nlines" in mistake(capsys, "shard", tmp_path / "two\nlines", tmp_path / "out")
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "inf", "nan"])
+def test_a_shard_size_out_of_range_is_named(size, make_photos, tmp_path, capsys):
+    line = mistake(capsys, "shard", make_photos([(8, 8)]), tmp_path / "out", "--shard-mb", size)
+    assert "shard_mb must be" in line
+
+
+def test_an_empty_argument_is_not_the_current_folder(tmp_path, capsys):
+    assert "empty" in mistake(capsys, "shard", "", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_place_of_a_mistake_is_shown_on_request(tmp_path):
     wrong = ["shard", tmp_path / "gone", tmp_path / "out"]
     assert "Traceback" not in run(*wrong).stderr

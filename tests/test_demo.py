@@ -132,6 +132,30 @@ def test_fewer_than_two_usable_photos_are_refused(sizes, make_photos, tmp_path):
     assert not (tmp_path / "demo").exists()
 
 
+def test_a_demo_with_something_of_ones_own_in_it_is_left_alone(brief_demo, tmp_path):
+    shutil.copytree(brief_demo, tmp_path / "demo")
+    (tmp_path / "demo" / "diary.txt").write_text("1936")
+    with pytest.raises(ValueError, match="holds more than one"):
+        run_demo(tmp_path / "demo")
+    assert (tmp_path / "demo" / "diary.txt").read_text() == "1936"
+
+
+def test_the_current_folder_is_refused_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="choose a folder in it"):
+        run_demo(Path())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_photo_that_ends_early_is_not_held_out(make_photos, tmp_path):
+    photos = make_photos([(90, 90)] * 3)
+    (photos / "0002.png").write_bytes((photos / "0002.png").read_bytes()[:2000])
+    done = run_demo(tmp_path / "demo", photos=photos, minutes=0.01)
+    assert done.record["photos"]["held_out"] == ["0001"]
+    assert done.unreadable
+    assert "0002.png" in done.left_out[0]
+
+
 @pytest.mark.parametrize("option", [("--minutes", 0), ("--num-pairs", 0), ("--seed", -1)])
 def test_a_bad_option_is_found_before_anything_is_done(option, tmp_path, capsys):
     arguments = ["demo", "--out", tmp_path / "demo", *option]

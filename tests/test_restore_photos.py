@@ -363,3 +363,10 @@ def test_originals_keep_their_bytes_and_dates(restorer, tmp_path):
     assert not any(photo.error for photo in restore_photos(restorer, plan_jobs([root], root)))
     assert state() == before
     assert len(list(root.iterdir())) == 4
+
+
+@pytest.mark.parametrize("suffix", ["/../evil", "../x", "\\x"])
+def test_a_suffix_does_not_lead_out_of_the_folder(suffix, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="suffix must be a part of a file name"):
+        plan_jobs([tmp_path / "x.png"], tmp_path / "out", suffix=suffix)
