@@ -271,7 +271,9 @@ def test_a_state_outlives_a_new_split(open_pairs, shards, make_photos):
     state = open_pairs().state_dict()
     more = make_photos([(20, 20)], folder="more", seed=99)
     write_shards(sorted(more.iterdir()), shards, split="valid")
-    open_pairs().load_state_dict(state)
+    resumed = open_pairs()
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
 
 
 @pytest.mark.parametrize("samples", [-8, 3, 56, 10**9, 8.0, "8", None])

@@ -120,7 +120,10 @@ def test_at_the_default_overlap_there_is_no_seam_of_a_tenth_of_an_8_bit_step(pre
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_default_overlap_fits_every_preset(preset):
     stride = PRESETS[preset].stride
-    check_tiles(512, OVERLAP_CELLS * stride, stride=stride)
+    overlap_px = OVERLAP_CELLS * stride
+    check_tiles(512, overlap_px, stride=stride)
+    assert count_tiles(512, 512, tile_px=512, overlap_px=overlap_px) == 1
+    assert count_tiles(512, 513, tile_px=512, overlap_px=overlap_px) == 2
 
 
 def test_a_picture_that_fits_into_a_tile_is_done_in_one_piece():
