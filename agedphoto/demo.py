@@ -285,7 +285,7 @@ def _restore_all(
         for height, width in zip(held_out.height, held_out.width, strict=True)
     )
     with tqdm(total=tiles, desc="restore", unit="tile", disable=not progress) as bar:
-        for number, name in enumerate(held_out.keys):
+        for number, name in enumerate(held_out.keys.tolist()):
             photo = torch.from_numpy(held_out.read(number)).permute(2, 0, 1)[None]
             samples = torch.tensor([number])
             keys = sample_keys(ageing.seed, HELD_OUT_EPOCH, samples, torch.zeros_like(samples))
@@ -363,8 +363,8 @@ def _record(
         "held_out": rows,
         "photos": {
             "source": chosen.source,
-            "train": list(index.of_split("train").keys),
-            "held_out": list(index.of_split("valid").keys),
+            "train": index.of_split("train").keys.tolist(),
+            "held_out": index.of_split("valid").keys.tolist(),
             "left_out": [{"name": name, "reason": reason} for name, reason in left_out],
         },
         "speed": speed,

@@ -1,28 +1,35 @@
 """The index of a set of shards: where every photograph lies, so that any one is a ranged read.
 
 `index.json` lies beside the tars. It holds the shards (name, split, bytes, sha256) and, column by
-column, the samples (key, shard, extension, offset, size, crc32, height, width). Shards stay plain
+column, the samples (key, extension, shard, offset, size, crc32, height, width). Shards stay plain
 WebDataset tars; whoever ignores the index loses nothing but speed.
+
+In memory every column is one array, also the keys: an index of a million photographs takes about
+100 MB, opens in under a second, and forked workers share it.
 """
 
 import hashlib
-import json
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any, NamedTuple
 
-import fsspec
 import numpy as np
+import orjson
 from jaxtyping import Int, UInt8
 
 from .codecs import decode_photo
+from .ranges import RangeReader, is_remote, join_url
 
 INDEX_NAME = "index.json"
-INDEX_VERSION = 1
+INDEX_VERSION = 2
+UNKNOWN_CRC32 = -1
+"""In the column crc32: nobody has read all bytes of this photograph yet."""
 
 _NUMBERS = ("shard", "offset", "size", "crc32", "height", "width")
+_STRINGS = np.dtypes.StringDType()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +37,11 @@ class Shard:
     """One tar file."""
 
     name: str
+    """Relative to the root of the index, or absolute: a path or URL of its own."""
     split: str
     bytes: int
     sha256: str
+    """Of the whole file; empty if nobody has read all of it yet."""
 
 
 class Sample(NamedTuple):
@@ -53,17 +62,22 @@ class ShardIndex:
     """The samples of one or all splits; columns are arrays of one entry for each photograph."""
 
     root: str
-    """Folder or URL that holds the shards."""
+    """Folder or URL that holds the shards; empty if they name their own places."""
     shards: tuple[Shard, ...]
-    keys: tuple[str, ...]
     extensions: tuple[str, ...]
+    """The different ones, that `extension` counts."""
+    keys: np.ndarray
+    """N strings, of numpy's variable-width kind."""
+    extension: Int[np.ndarray, " N"]
+    """Which of `extensions` each photograph has."""
     shard: Int[np.ndarray, " N"]
     offset: Int[np.ndarray, " N"]
     """First byte of the photograph in its shard."""
     size: Int[np.ndarray, " N"]
     """Bytes of the encoded photograph."""
     crc32: Int[np.ndarray, " N"]
-    """Checksum of these bytes: the decoders see little of what can go wrong on the way."""
+    """Checksum of these bytes: the decoders see little of what can go wrong on the way. -1 where
+    it is not known."""
     height: Int[np.ndarray, " N"]
     width: Int[np.ndarray, " N"]
 
@@ -80,7 +94,7 @@ class ShardIndex:
         """Bytes of each photograph as uint8 (H, W, 3)."""
         return 3 * self.height.astype(np.int64) * self.width
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what the samples are; the same photographs in the same order, the same.
 
@@ -90,9 +104,10 @@ class ShardIndex:
         used, place = np.unique(self.shard, return_inverse=True)
         for shard in (self.shards[i] for i in used):
             digest.update(f"{shard.name} {shard.split} {shard.bytes} {shard.sha256}\n".encode())
-        for column in (self.keys, self.extensions):
-            digest.update("\n".join(column).encode())
-        for column in (place, *(getattr(self, name) for name in _NUMBERS[1:])):
+        kinds, kind = np.unique(self.extension, return_inverse=True)
+        digest.update("\n".join([self.extensions[i] for i in kinds]).encode())
+        digest.update("\n".join(self.keys.tolist()).encode())
+        for column in (kind, place, *(getattr(self, name) for name in _NUMBERS[1:])):
             digest.update(column.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -101,8 +116,9 @@ class ShardIndex:
         return ShardIndex(
             root=self.root,
             shards=self.shards,
-            keys=tuple(self.keys[i] for i in samples),
-            extensions=tuple(self.extensions[i] for i in samples),
+            extensions=self.extensions,
+            keys=self.keys[samples],
+            extension=self.extension[samples],
             **{name: getattr(self, name)[samples] for name in _NUMBERS},
         )
 
@@ -114,44 +130,74 @@ class ShardIndex:
         """
         if split not in self.splits:
             raise ValueError(
-                f"no split {split!r} in {self.root}; there are: {', '.join(self.splits) or 'none'}"
+                f"no split {split!r} in {self.root or 'these shards'}; there are: "
+                f"{', '.join(self.splits) or 'none'}"
             )
         wanted = np.array([shard.split == split for shard in self.shards])
         return self.select(np.flatnonzero(wanted[self.shard]))
 
-    def read(self, sample: int) -> UInt8[np.ndarray, "H W 3"]:
+    def url(self, shard: int) -> str:
+        """Return the path or URL of a shard."""
+        return join_url(self.root, self.shards[shard].name)
+
+    def place(self, sample: int) -> str:
+        """Say which photograph of which shard it is, as messages do."""
+        return f"photograph {str(self.keys[sample])!r} of {self.url(int(self.shard[sample]))}"
+
+    def read_bytes(self, sample: int, reader: RangeReader | None = None) -> bytes:
+        """Read one photograph as it is stored, and check it.
+
+        Raises:
+            ValueError: If the shard is shorter than the index says, or the bytes are not those that
+                the index has the checksum of; the message names shard and key.
+            OSError: If the shard cannot be read; this message names both too.
+        """
+        reader = reader or RangeReader()
+        shard = int(self.shard[sample])
+        url, offset, size = self.url(shard), int(self.offset[sample]), int(self.size[sample])
+        tag = self.shards[shard].sha256
+        try:
+            data = reader.read(url, offset, size, tag=tag)
+            if not self._agrees(sample, data) and is_remote(url):
+                # On the way or in the cache: there may be a good copy where it came from.
+                data = reader.read(url, offset, size, tag=tag, fresh=True)
+        except ValueError as error:
+            raise ValueError(f"{self.place(sample)}: {error}") from error
+        except OSError as error:
+            raise OSError(f"{self.place(sample)}: cannot be read: {error}") from error
+        if not self._agrees(sample, data):
+            raise ValueError(
+                f"{self.place(sample)}: is damaged, its checksum is not that of the index; copy "
+                "the shard again"
+            )
+        return data
+
+    def read(self, sample: int, reader: RangeReader | None = None) -> UInt8[np.ndarray, "H W 3"]:
         """Read and decode one photograph.
 
         Raises:
-            ValueError: If the shard is shorter than the index says, or the photograph is damaged
-                or of another size; the message names shard and key.
-            OSError: If the shard cannot be read; this message names both too.
+            ValueError: As `read_bytes`, or if the photograph cannot be decoded or is of another
+                size than the index says.
+            OSError: As `read_bytes`.
         """
-        shard = self.shards[self.shard[sample]]
-        place = f"photograph {self.keys[sample]!r} of {self.root}/{shard.name}"
-        offset, size = int(self.offset[sample]), int(self.size[sample])
-        files, path = fsspec.core.url_to_fs(f"{self.root}/{shard.name}")
+        data = self.read_bytes(sample, reader)
         try:
-            data = files.cat_file(path, start=offset, end=offset + size)
-        except OSError as error:
-            raise OSError(f"{place}: cannot be read: {error}") from error
-        if len(data) != size:
-            raise ValueError(
-                f"{place}: {len(data)} of {size} bytes are there; the shard is cut short, copy it "
-                "again"
-            )
-        if zlib.crc32(data) != self.crc32[sample]:
-            raise ValueError(
-                f"{place}: is damaged, its checksum is not that of the index; copy the shard again"
-            )
-        try:
-            photo = decode_photo(data, self.extensions[sample])
+            photo = decode_photo(data, self.extensions[self.extension[sample]])
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-        expected = (int(self.height[sample]), int(self.width[sample]))
-        if photo.shape[:2] != expected:
-            raise ValueError(f"{place}: is {photo.shape[:2]}, the index says {expected} (H, W)")
+            raise ValueError(f"{self.place(sample)}: {error}") from error
+        self.check_size(sample, photo.shape[0], photo.shape[1])
         return photo
+
+    def check_size(self, sample: int, height: int, width: int) -> None:
+        """Raise ValueError if a decoded photograph is not of the size that was announced."""
+        expected = (int(self.height[sample]), int(self.width[sample]))
+        if (height, width) != expected:
+            raise ValueError(
+                f"{self.place(sample)}: is {(height, width)}, the index says {expected} (H, W)"
+            )
+
+    def _agrees(self, sample: int, data: bytes) -> bool:
+        return self.crc32[sample] in (UNKNOWN_CRC32, zlib.crc32(data))
 
     @classmethod
     def from_samples(
@@ -160,58 +206,74 @@ class ShardIndex:
         """Make an index row by row."""
         columns = list(zip(*samples, strict=True)) or [()] * len(Sample._fields)
         named = dict(zip(Sample._fields, columns, strict=True))
+        extensions = tuple(dict.fromkeys(named["extension"]))
+        codes = {extension: code for code, extension in enumerate(extensions)}
         return cls(
             root=root,
             shards=tuple(shards),
-            keys=named["key"],
-            extensions=named["extension"],
+            extensions=extensions,
+            keys=np.array(named["key"], dtype=_STRINGS),
+            extension=np.array([codes[name] for name in named["extension"]], dtype=np.int64),
             **{name: np.asarray(named[name], dtype=np.int64) for name in _NUMBERS},
         )
 
     def samples(self) -> list[Sample]:
         """Return the rows."""
-        numbers = zip(*(getattr(self, name).tolist() for name in _NUMBERS), strict=True)
+        columns = zip(*(getattr(self, name).tolist() for name in _NUMBERS), strict=True)
+        extensions = [self.extensions[code] for code in self.extension.tolist()]
         return [
             Sample(key, extension, *row)
-            for key, extension, row in zip(self.keys, self.extensions, numbers, strict=True)
+            for key, extension, row in zip(self.keys.tolist(), extensions, columns, strict=True)
         ]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> bytes:
         """Return the content of index.json."""
-        columns: dict[str, Any] = {"key": list(self.keys), "extension": list(self.extensions)}
-        columns |= {name: getattr(self, name).tolist() for name in _NUMBERS}
-        return {
+        columns: dict[str, Any] = {"key": self.keys.tolist(), "extension": self.extension}
+        columns |= {name: getattr(self, name) for name in _NUMBERS}
+        content = {
             "version": INDEX_VERSION,
             "fingerprint": self.fingerprint,
             "shards": [
                 {"name": s.name, "split": s.split, "bytes": s.bytes, "sha256": s.sha256}
                 for s in self.shards
             ],
+            "extensions": list(self.extensions),
             "samples": columns,
         }
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
-    def from_dict(cls, root: str, content: dict[str, Any]) -> "ShardIndex":
+    def from_json(cls, root: str, data: bytes, *, name: str = INDEX_NAME) -> "ShardIndex":
         """Make an index from the content of index.json.
 
         Raises:
-            ValueError: If it is of another version or something is missing in it.
+            ValueError: If it is not JSON, of another version, or something is missing in it.
         """
+        place = join_url(root, name)
+        again = f"write the shards again, or index them with: agedphoto index {root}"
+        rest, numbers = _take_numbers(data)
+        try:
+            content = orjson.loads(rest)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"{place} is not JSON ({error}); {again}") from error
         if not isinstance(content, dict):
-            raise ValueError(f"{root}/{INDEX_NAME} is not an index of shards; use another folder")
+            raise ValueError(f"{place} is not an index of shards; use another folder")
         if content.get("version") != INDEX_VERSION:
             raise ValueError(
-                f"{root}/{INDEX_NAME} has version {content.get('version')!r}, this agedphoto "
-                f"reads {INDEX_VERSION}; write the shards again"
+                f"{place} has version {content.get('version')!r}, this agedphoto reads "
+                f"{INDEX_VERSION}; {again}"
             )
         try:
-            columns = content["samples"]
+            columns = content["samples"] | numbers
             index = cls(
                 root=root,
                 shards=tuple(Shard(**shard) for shard in content["shards"]),
-                keys=tuple(columns["key"]),
-                extensions=tuple(columns["extension"]),
-                **{name: np.asarray(columns[name], dtype=np.int64) for name in _NUMBERS},
+                extensions=tuple(content["extensions"]),
+                keys=np.array(columns["key"], dtype=_STRINGS),
+                **{
+                    name: np.array(columns[name], dtype=np.int64)
+                    for name in ("extension", *_NUMBERS)
+                },
             )
             agreed = index.fingerprint == content["fingerprint"]
         except (
@@ -223,38 +285,41 @@ class ShardIndex:
             ValueError,
         ) as error:
             raise ValueError(
-                f"{root}/{INDEX_NAME} is not an index of shards ({type(error).__name__}: {error}); "
-                "write the shards again"
+                f"{place} is not an index of shards ({type(error).__name__}: {error}); {again}"
             ) from error
         if not agreed:
             raise ValueError(
-                f"{root}/{INDEX_NAME} does not agree with its own fingerprint; it was edited or "
-                "cut short, write the shards again"
+                f"{place} does not agree with its own fingerprint; it was edited or cut short: "
+                f"{again}"
             )
         return index
 
 
-def open_index(source: str | Path) -> ShardIndex:
-    """Open the index of a folder of shards, local or any URL that fsspec knows.
+def _take_numbers(data: bytes) -> tuple[bytes, dict[str, np.ndarray]]:
+    """Cut the columns of numbers out of the JSON text and read them as arrays.
 
-    Raises:
-        ValueError: If there is no index, or it cannot be understood.
+    Twenty times faster than making a million Python integers first. Columns that are not found, or
+    are not plain numbers, are left for the JSON parser.
     """
-    # As posix: fsspec takes slashes on Windows too.
-    named = source.as_posix() if isinstance(source, Path) else source
-    root = named.rstrip("/").removesuffix(f"/{INDEX_NAME}")
-    try:
-        with fsspec.open(f"{root}/{INDEX_NAME}", "rb") as file:
-            content = json.load(file)  # type: ignore[arg-type]
-    except ImportError as error:
-        # fsspec says which package reads this kind of URL.
-        raise ValueError(f"cannot open {root}: {error}") from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(
-            f"no {INDEX_NAME} in {root}; make the shards with: agedphoto shard PHOTOS {root}"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{root}/{INDEX_NAME} is not JSON ({error}); write the shards again"
-        ) from error
-    return ShardIndex.from_dict(root, content)
+    taken: dict[str, np.ndarray] = {}
+    cuts: list[tuple[int, int]] = []
+    for name in ("extension", *_NUMBERS):
+        # A quote inside a string is escaped, so this is never a part of one.
+        header = data.find(f'"{name}":['.encode())
+        begin = header + len(name) + 4
+        end = data.find(b"]", begin)
+        if header < 0 or end <= begin:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                taken[name] = np.fromstring(data[begin:end], dtype=np.int64, sep=",")
+            except (DeprecationWarning, ValueError):
+                continue
+        cuts.append((begin, end))
+    pieces: list[bytes] = []
+    place = 0
+    for begin, end in sorted(cuts):
+        pieces.append(data[place:begin])
+        place = end
+    return b"".join([*pieces, data[place:]]), taken

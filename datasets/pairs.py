@@ -24,11 +24,11 @@ from torch import Tensor
 from ..synth import Ageing, Mode, Recipe, find_device, sample_crops, sample_keys, turn_crops
 from ..synth.keys import check_epoch, check_seed
 from ..textures import TextureBank
-from .index import open_index
 from .memory import available_bytes
 from .order import BatchOrder, Order
 from .pool import PhotoPool
 from .ranks import find_rank
+from .sources import open_index
 
 STATE_VERSION = 1
 
@@ -126,7 +126,7 @@ class AgedPairs:
 
         whole = open_index(shards).of_split(split)
         fits = np.minimum(whole.height, whole.width) >= crop_px
-        self.left_out = tuple(whole.keys[i] for i in np.flatnonzero(~fits))
+        self.left_out = tuple(whole.keys[~fits].tolist())
         """Keys of the photos that are smaller than the crop."""
         if not fits.any():
             largest = int(np.minimum(whole.height, whole.width).max(initial=0))

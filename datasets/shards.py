@@ -23,9 +23,10 @@ from tqdm import tqdm
 from webdataset.writer import TarWriter
 
 from .codecs import CODECS, Format, check_format, encode_photo
-from .files import check_writable, replacing, write_json
-from .index import INDEX_NAME, Sample, Shard, ShardIndex, open_index
+from .files import check_writable, replacing, write_bytes
+from .index import INDEX_NAME, Sample, Shard, ShardIndex
 from .photos import PIXEL_LIMIT, name_photos, read_photo
+from .sources import open_index
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -134,7 +135,7 @@ def write_shards(
                 f"none of {len(named)} photographs could be read; the first: {rejected[0][1]}"
             )
         index = ShardIndex.from_samples(str(out), shards, samples)
-        write_json(out / INDEX_NAME, index.to_dict())
+        write_bytes(out / INDEX_NAME, index.to_json())
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from faulty_server import FaultyServer, serving
 from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
@@ -74,6 +75,13 @@ def photo_like(height: int, width: int, *, seed: int) -> np.ndarray:
         step = (a * (x - width / 2) + b * (y - height / 2) > c * 20).astype(float)
         channels.append(110 + 50 * wave + 60 * step + rng.normal(0, 4, (height, width)))
     return np.stack(channels, -1).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    """A web server on loopback whose misbehaviour is up to the test."""
+    with serving() as state:
+        yield state
 
 
 @pytest.fixture
