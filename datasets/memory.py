@@ -2,8 +2,51 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
+from jaxtyping import Int
+
+
+def choose_pool_bytes(
+    wanted: int | Literal["auto"],
+    *,
+    photo_bytes: Int[np.ndarray, " N"],
+    in_use: int,
+    place: torch.device,
+    sharing: int,
+) -> int:
+    """Settle the size of a pool of photos: what is wanted, but no more than all photos need.
+
+    Args:
+        wanted: Bytes, or "auto" for half of what is free.
+        photo_bytes: Size of each photo.
+        in_use: How many photos, the largest at worst, must fit at the same time.
+        place: Where the pool is to be.
+        sharing: Processes that take from the same memory.
+
+    Raises:
+        ValueError: If that is too little for the photos in use.
+    """
+    num = len(photo_bytes)
+    least = int(np.partition(photo_bytes, max(0, num - in_use))[max(0, num - in_use) :].sum())
+    everything = int(photo_bytes.sum())
+    if wanted != "auto":
+        if wanted < least:
+            raise ValueError(
+                f"pool_bytes is {wanted:,}, but photos in use need up to {least:,}; use at least "
+                "that, or a smaller batch_size or mix_photos"
+            )
+        return min(everything, wanted)
+    free = available_bytes(place) // sharing
+    if free // 2 < least:
+        raise ValueError(
+            f"not enough memory on {place}: {free:,} bytes are free for this rank, half of them "
+            f"are for the pool, and photos in use need up to {least:,}; use a smaller batch_size "
+            "or mix_photos"
+        )
+    return min(everything, free // 2)
 
 
 def available_bytes(device: torch.device) -> int:

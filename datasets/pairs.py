@@ -1,58 +1,53 @@
 """AgedPairs: endless aged / clean pairs out of shards, for one process or many.
 
-    shards --ranged reads, decoded on threads ahead of time--> PhotoPool --crops--> Ageing --> batch
+    shards --ranged reads--> decoder threads --> PhotoPool --crops--> Ageing --> batches, made ahead
 
 What comes out depends on (seed, epoch, position) alone. The state is a place in that sequence, the
 same on every rank, so training goes on with another number of processes just as well.
 """
 
+import json
 import os
-import time
-from collections import deque
-from collections.abc import Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Int
+from torch.utils.data import IterableDataset, get_worker_info
 
-from ..synth import Ageing, Mode, Recipe, find_device, sample_crops, sample_keys, turn_crops
+from ..synth import Ageing, Mode, Recipe, find_device
 from ..synth.keys import check_epoch, check_seed
 from ..textures import TextureBank
-from .memory import available_bytes
+from .batch import Batch
+from .clock import Clock
+from .decoders import find_decoder
+from .frameworks import refuse_second_split
+from .maker import BatchMaker, PhotoSizes, View, finish_for
+from .memory import choose_pool_bytes
 from .order import BatchOrder, Order
 from .pool import PhotoPool
-from .ranks import find_rank
-from .sources import open_index
+from .producer import Producer
+from .ranges import RangeReader
+from .ranks import find_rank, ranks_on_this_host
+from .sources import named_outright, open_index
+from .state import check_state
+from .supply import AHEAD_SHARE, Lookahead, OnError, PhotoSupply
 
-STATE_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """One batch of pairs, on the device."""
-
-    aged: Float[Tensor, "B C H W"]
-    """What the network sees, see `synth.modes` for the channels."""
-    clean: Float[Tensor, "B D H W"]
-    """What it is to answer."""
-    mask: Bool[Tensor, "B 1 H W"]
-    """True where damage hides the picture."""
-    keys: Int[Tensor, " B"]
-    """The 64-bit key that each pair was made from."""
-    valid: Bool[Tensor, " B"]
-    """False for pairs that only fill up the last batch."""
-    photos: tuple[int, ...]
-    """Number of the photo in its split."""
+STATE_VERSION = 2
+REPORT_EVERY = 64
+"""Batches between two reports to the decoder of how much was waited for it."""
 
 
-class AgedPairs:
+class AgedPairs(IterableDataset):
     """An iterable of batches; each pass over it is one epoch, and the next follows by itself.
+
+    It is a loader, with threads and ranks of its own. Where a framework insists on a DataLoader,
+    `DataLoader(pairs, batch_size=None)` hands the batches through.
 
     Example:
         with AgedPairs("data/div2k", crop_px=128, batch_size=32) as pairs:
@@ -62,7 +57,7 @@ class AgedPairs:
 
     def __init__(
         self,
-        shards: str | Path,
+        shards: str | Path | Sequence[str | Path],
         *,
         split: str = "train",
         recipe: str | Recipe = "seed",
@@ -76,17 +71,29 @@ class AgedPairs:
         world_size: int | None = None,
         textures: TextureBank | None = None,
         last_batch: Literal["drop", "pad"] = "drop",
+        view: View = "crop",
+        long_side_px: int = 512,
         mix_photos: int = 4,
+        pool: Literal["device", "host"] = "device",
         pool_bytes: int | Literal["auto"] = "auto",
+        decoder: Literal["auto", "cpu", "dali"] = "auto",
         num_threads: int | None = None,
-        prefetch_batches: int = 8,
+        prefetch_batches: int = 64,
+        ready_batches: int | None = None,
+        on_error: OnError = "raise",
+        max_bad: int = 16,
+        retries: int = 5,
+        deadline_s: float = 60.0,
+        cache_dir: str | Path | None = None,
+        cache_bytes: int = 50_000_000_000,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Open the shards and plan the epochs.
 
         Args:
-            shards: Folder or URL with an index.json, as `agedphoto shard` makes it.
-            split: Which of its splits.
+            shards: Folder or URL of shards, tars, or brace notation for tars, or a list of these;
+                see `open_index`.
+            split: Which of the splits of a folder; tars named outright are all taken.
             recipe: Name of a recipe, or one of your own.
             mode: Channels of aged and clean, see `synth.modes`.
             crop_px: Side of the square crops; photos with a shorter side are left out and named
@@ -94,68 +101,129 @@ class AgedPairs:
             batch_size: Pairs of a batch on this rank.
             crops_per_photo: Crops that an epoch takes of each photo.
             seed: 0 to 2**64 - 1.
-            device: Where pool, ageing and batches live: auto, cpu, cuda, cuda:N or mps.
+            device: Where batches are made and live: auto, cpu, cuda, cuda:N or mps.
             rank: Number of this process; None asks torch.distributed, then torchrun's environment.
             world_size: Number of processes; goes with rank.
             textures: Wear to draw from; 64 textures of 1024 px if None.
             last_batch: Drop the last, incomplete batch of an epoch, or pad it (see `valid`).
+            view: Square crops, or whole photos, made small, in the corner of a square.
+            long_side_px: For whole photos the side of that square.
             mix_photos: Photos whose crops each place of the batch shuffles together.
+            pool: Whether decoded photos are kept on the device or in host memory, pinned for a GPU.
             pool_bytes: Size of the photo pool on this rank, of which no more than all photos need
-                is taken. "auto" is half of the memory that is free on the device.
+                is taken. "auto" is half of the memory that is free where the pool lies; ranks on
+                one host share it.
+            decoder: CPU threads, DALI, or what suits the device and the photos; see `find_decoder`.
             num_threads: Decoding threads; None is one a core.
-            prefetch_batches: Photos are decoded this many batches ahead, also of the next epoch.
+            prefetch_batches: Photos are decoded up to this many batches ahead, also of the next
+                epoch, as far as the pool has room.
+            ready_batches: Batches made ahead on a thread of their own; 0 makes each when it is
+                asked for. None is 2 on a GPU, and 0 on a CPU, which has no time to spare.
+            on_error: About photos that cannot be read: raise the error; skip them (black, and not
+                valid); or substitute the next good one. See also `bad`.
+            max_bad: With more bad photos than this, on this rank, the error is raised after all.
+            retries: Of a read over the network.
+            deadline_s: Longest time that a read may take, retries included.
+            cache_dir: Folder to keep what was read over the network; None keeps nothing.
+            cache_bytes: Size of this cache; what was used longest ago goes first.
             dtype: Floating-point type of aged and clean.
 
         Raises:
             ValueError: If something does not exist, does not fit, or is out of range.
         """
-        for name, value in (
-            ("crop_px", crop_px),
-            ("batch_size", batch_size),
-            ("prefetch_batches", prefetch_batches),
-            ("num_threads", 1 if num_threads is None else num_threads),
+        for name, value, least in (
+            ("crop_px", crop_px, 1),
+            ("long_side_px", long_side_px, 1),
+            ("batch_size", batch_size, 1),
+            ("prefetch_batches", prefetch_batches, 1),
+            ("num_threads", 1 if num_threads is None else num_threads, 1),
+            ("ready_batches", 0 if ready_batches is None else ready_batches, 0),
+            ("max_bad", max_bad, 0),
         ):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if last_batch not in ("drop", "pad"):
-            raise ValueError(f"last_batch must be 'drop' or 'pad', got {last_batch!r}")
+            _check_whole(name, value, least)
+        for name, choice, choices in (
+            ("last_batch", last_batch, ("drop", "pad")),
+            ("view", view, ("crop", "whole")),
+            ("pool", pool, ("device", "host")),
+            ("on_error", on_error, ("raise", "skip", "substitute")),
+        ):
+            if choice not in choices:
+                raise ValueError(
+                    f"{name} must be {' or '.join(map(repr, choices))}, got {choice!r}"
+                )
         self.device = find_device(device)
         self.rank, self.world_size = find_rank(rank, world_size)
-        self.batch_size, self.crop_px, self.split = batch_size, crop_px, split
+        self.batch_size, self.crop_px, self.split, self.view = batch_size, crop_px, split, view
         self.ageing = Ageing(recipe, seed=seed, mode=mode, textures=textures, dtype=dtype)
-
-        whole = open_index(shards).of_split(split)
-        fits = np.minimum(whole.height, whole.width) >= crop_px
-        self.left_out = tuple(whole.keys[~fits].tolist())
-        """Keys of the photos that are smaller than the crop."""
-        if not fits.any():
-            largest = int(np.minimum(whole.height, whole.width).max(initial=0))
-            raise ValueError(
-                f"crop_px {crop_px} is larger than every photo of split {split!r} in {whole.root}; "
-                f"the largest short side is {largest} px, use at most that"
-            )
-        # Photos keep their number in the whole split: their keys do not depend on crop_px.
-        self._numbers = np.flatnonzero(fits)
-        self._index = whole
-        self._fingerprint = whole.fingerprint
+        self._side_px = crop_px if view == "crop" else long_side_px
+        self._reader = RangeReader(
+            retries=retries,
+            deadline_s=deadline_s,
+            cache_dir=Path(cache_dir) if cache_dir is not None else None,
+            cache_bytes=cache_bytes,
+        )
+        index = open_index(shards, reader=self._reader)
+        self._index = index if named_outright(shards) else index.of_split(split)
+        self._fingerprint = self._index.fingerprint
+        self._sizes = PhotoSizes.of(self._index, view=view, side_px=self._side_px)
         self._order = Order(
-            num_photos=len(self._numbers),
+            num_photos=len(self._sizes.numbers),
             crops_per_photo=crops_per_photo,
             global_batch=batch_size * self.world_size,
             mix_photos=mix_photos,
             pad_last=last_batch == "pad",
+            shard_photos=_run_lengths(self._index.shard[self._sizes.numbers]),
             seed=check_seed(seed),
         )
         self._prefetch_batches = prefetch_batches
-        self._pool = PhotoPool(self._pool_bytes(pool_bytes), device=self.device)
-        self._threads = ThreadPoolExecutor(
-            num_threads or os.cpu_count() or 1, thread_name_prefix="decode"
+        place = self.device if pool == "device" else torch.device("cpu")
+        sharing = ranks_on_this_host(self.world_size)
+        photo_pool = PhotoPool(
+            choose_pool_bytes(
+                pool_bytes,
+                photo_bytes=self._sizes.bytes,
+                # A place is in the midst of mix_photos more or less; with fewer in the pool, photos
+                # would be decoded time and again.
+                in_use=batch_size * (mix_photos + 2),
+                place=place,
+                sharing=1 if place.type == "cuda" else sharing,
+            ),
+            device=place,
+            pinned=place.type == "cpu" and self.device.type == "cuda",
         )
-        self._decoding: dict[int, Future[np.ndarray]] = {}
+        self._maker = BatchMaker(
+            photo_pool,
+            self.ageing,
+            sizes=self._sizes,
+            view=view,
+            side_px=self._side_px,
+            device=self.device,
+        )
+        threads = num_threads or max(1, (os.cpu_count() or 1) // sharing)
+        self._supply = PhotoSupply(
+            find_decoder(
+                decoder,
+                index=self._index,
+                reader=self._reader,
+                device=place,
+                num_threads=threads,
+                finish=finish_for(view, self._side_px),
+            ),
+            photo_pool,
+            samples=self._sizes.numbers,
+            most_decoding=4 * threads,
+            on_error=on_error,
+            max_bad=max_bad,
+        )
+        self._clock = Clock()
+        self._ready_batches = (
+            (0 if self.device.type == "cpu" else 2) if ready_batches is None else ready_batches
+        )
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._passes: WeakSet[Producer] = WeakSet()
+        self._closed = False
         self._epoch = self._batches_done = 0
         self._resumed = False
-        self._counts = {"photos_decoded": 0, "pairs": 0}
-        self._seconds = {"wait": 0.0, "make": 0.0, "total": 0.0}
 
     def __len__(self) -> int:
         """Batches of an epoch, the same on every rank."""
@@ -171,33 +239,56 @@ class AgedPairs:
         """The epoch that the next batch belongs to."""
         return self._epoch
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Keys of the photos that are smaller than the crop."""
+        small = np.ones(len(self._index), dtype=bool)
+        small[self._sizes.numbers] = False
+        return tuple(self._index.keys[small].tolist())
+
+    @property
+    def bad(self) -> dict[str, str]:
+        """Keys of the photos that could not be read on this rank so far, and why."""
+        numbers = self._sizes.numbers
+        return {str(self._index.keys[numbers[n]]): why for n, why in self._supply.bad.items()}
+
     def __iter__(self) -> Iterator[Batch]:
-        """Go through an epoch: from its start, or once from where `load_state_dict` has set it."""
+        """Go through an epoch: from its start, or once from where `load_state_dict` has set it.
+
+        Raises:
+            ValueError: If these pairs are closed, or inside something that would split them a
+                second time; or, at the batch that needs it, for a damaged photo.
+            OSError: At the batch that needs it, for a photo that cannot be read.
+        """
+        if get_worker_info() is not None:
+            raise ValueError(
+                "AgedPairs has threads of its own and cannot run in a worker process of a "
+                "DataLoader; use num_workers=0"
+            )
+        refuse_second_split()
+        if self._closed:
+            raise ValueError("these pairs are closed; open new ones")
         if not self._resumed:
             self._batches_done = 0
         self._resumed = False
         # Kept here, not in self: a pass that is under way goes on, whatever is set meanwhile.
         epoch, first = self._epoch, self._batches_done
-        steps = self._steps(epoch, first)
-        ahead = deque(islice(steps, self._prefetch_batches))
-        for number in range(first, len(self)):
-            begun = time.perf_counter()
-            wanted = dict.fromkeys(photo for step in ahead for photo in step.photos.tolist())
-            self._request(wanted)
-            step = ahead.popleft()
-            self._fetch(set(step.photos.tolist()), wanted)
-            fetched = time.perf_counter()
-            batch = self._make(epoch, step)
-            ahead.extend(islice(steps, 1))
-            done = number + 1
-            self._epoch, self._batches_done = (epoch + 1, 0) if done == len(self) else (epoch, done)
-            self._counts["pairs"] += self.batch_size
-            made = time.perf_counter()
-            self._seconds["wait"] += fetched - begun
-            self._seconds["make"] += made - fetched
-            self._seconds["total"] += made - begun
-            yield batch
-            self._seconds["total"] += time.perf_counter() - made
+        batches = self._made_ahead(self._make_batches(epoch, first))
+        with closing(batches):
+            for done in range(first + 1, len(self) + 1):
+                with self._clock.waiting(self.batch_size):
+                    following = None if self._closed else next(batches, None)
+                if following is None:
+                    raise ValueError("these pairs were closed while they were being used")
+                batch, made = following
+                self._hand_over(batch, made)
+                self._epoch, self._batches_done = (
+                    (epoch + 1, 0) if done == len(self) else (epoch, done)
+                )
+                if done % REPORT_EVERY == 0:
+                    self._supply.decoder.report_wait(self._clock.recent_wait_share())
+                with self._clock.using():
+                    yield batch
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; the next pass begins there."""
@@ -221,58 +312,62 @@ class AgedPairs:
         Raises:
             ValueError: If the state belongs to other photos or another plan; names what differs.
         """
-        state = dict(state)
-        mine = {"version": STATE_VERSION, **self._identity()}
-        differing = [name for name in mine if state.get(name) != mine[name]]
-        if differing:
-            changes = "; ".join(
-                f"{name} was {state.get(name)!r}, is {mine[name]!r}" for name in differing
-            )
-            saved = state.get("global_batch")
-            hint = ""
-            if "global_batch" in differing and isinstance(saved, int):
-                fits = saved % self.world_size == 0
-                hint = (
-                    f"; use batch_size={saved // self.world_size} on {self.world_size} ranks"
-                    if fits
-                    else f"; {self.world_size} ranks cannot share a global batch of {saved}"
-                )
-            raise ValueError(f"this state is not of these pairs: {changes}{hint}")
-        samples, G = state.get("samples"), self._order.global_batch
-        if not isinstance(samples, int) or samples % G or not 0 <= samples < len(self) * G:
-            raise ValueError(
-                f"samples of a state must be a multiple of {G} below {len(self) * G}, "
-                f"got {samples!r}; the state is damaged"
-            )
+        samples = check_state(
+            state,
+            {"version": STATE_VERSION, **self._identity()},
+            num_samples=len(self) * self._order.global_batch,
+            world_size=self.world_size,
+        )
         self._epoch = check_epoch(state.get("epoch"))  # type: ignore[arg-type]
-        self._batches_done = samples // G
+        self._batches_done = samples // self._order.global_batch
         self._resumed = True
 
     def stats(self) -> dict[str, float]:
         """Return what has happened so far on this rank: counts, rates in 1/s, and shares of time.
 
-        `wait_share` is the share of the time in which the user of the pairs stood still because a
-        photo was not decoded yet; `make_share` the share that cropping and ageing took in the
-        user's thread (on a GPU: to launch it).
+        Times leave out the first batch, which has `first_batch_s` to itself. `wait_share` is the
+        share of the time in which the user of the pairs stood still for want of a batch, and
+        `accelerator_utilization` the rest, as MLPerf Storage defines it. `make_share` is the time
+        that cropping and ageing took (on a GPU: to launch it), as a share of the same time.
         """
-        total = max(self._seconds["total"], 1e-9)
-        making = max(self._seconds["make"] + self._seconds["wait"], 1e-9)
+        clock, supply, reads = self._clock, self._supply, self._reader.counts
+        rates = clock.rates()
         return {
-            **self._counts,
-            "photos_decoded_per_s": self._counts["photos_decoded"] / total,
-            "pairs_per_s": self._counts["pairs"] / total,
-            "pairs_per_s_unhindered": self._counts["pairs"] / making,
-            "wait_share": self._seconds["wait"] / total,
-            "make_share": self._seconds["make"] / total,
-            "pool_photos": len(self._pool),
-            "pool_bytes": self._pool.used_bytes,
-            "pool_capacity_bytes": self._pool.capacity_bytes,
+            "pairs": clock.pairs,
+            "photos_decoded": supply.num_decoded,
+            "photos_decoded_per_s": supply.num_decoded
+            / max(rates["seconds"] + clock.first_batch_s, 1e-9),
+            **rates,
+            "decode_cpu_s": supply.decoder.cpu_seconds,
+            "bytes_read": reads.bytes_read,
+            "retries": reads.retries,
+            "cache_hits": reads.cache_hits,
+            "bad_photos": len(supply.bad),
+            "pool_photos": len(supply.pool),
+            "pool_bytes": supply.pool.used_bytes,
+            "pool_capacity_bytes": supply.pool.capacity_bytes,
         }
 
+    def describe(self) -> str:
+        """Say in one line what is kept where, and who decodes."""
+        pool, everything = self._supply.pool, int(self._sizes.bytes.sum())
+        held = (
+            "all"
+            if pool.capacity_bytes >= everything
+            else f"{pool.capacity_bytes / everything:.0%} of the"
+        )
+        decoder = self._supply.decoder
+        return (
+            f"pool of {pool.capacity_bytes / 1e9:.2f} GB on {pool.device} for {held} "
+            f"{self.num_photos:,} photos; decoder {decoder.name}: {decoder.reason}"
+        )
+
     def close(self) -> None:
-        """End the decoding threads; nothing is left running."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        self._decoding.clear()
+        """End all threads; nothing is left running."""
+        self._closed = True
+        for batches in list(self._passes):
+            batches.close()
+        self._supply.decoder.close()
 
     def __enter__(self) -> "AgedPairs":
         return self
@@ -280,43 +375,36 @@ class AgedPairs:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise ValueError(
+            "AgedPairs holds threads and memory of this process and cannot be sent to another; "
+            "open it there, or use num_workers=0"
+        )
+
+    @property
+    def generator(self) -> None:
+        """Not there; Accelerate looks for it before it splits what each rank reads once more."""
+        refuse_second_split()
+        raise AttributeError("AgedPairs has no generator; what is random in it comes from its seed")
+
     def _identity(self) -> dict[str, Any]:
         """What must agree for a place in the sequence to mean the same."""
-        order = self._order
+        order, ageing = self._order, self.ageing
+        recipe = json.dumps(ageing.recipe.to_dict(), sort_keys=True).encode()
         return {
             "seed": order.seed,
             "split": self.split,
-            "crop_px": self.crop_px,
+            "mode": ageing.mode,
+            "recipe": sha256(recipe).hexdigest()[:16],
+            "textures": ageing.textures_on(self.device).fingerprint[:16],
+            "view": self.view,
+            "side_px": self._side_px,
             "global_batch": order.global_batch,
             "crops_per_photo": order.crops_per_photo,
             "mix_photos": order.mix_photos,
             "last_batch": "pad" if order.pad_last else "drop",
             "fingerprint": self._fingerprint,
         }
-
-    def _pool_bytes(self, wanted: int | Literal["auto"]) -> int:
-        """Settle the size of the pool: never less than the photos in use at a time may need."""
-        sizes = np.sort(self._index.decoded_bytes[self._numbers])[::-1]
-        # The batches ahead want at most one photo a place each, and must fit. A place is in the
-        # midst of mix_photos more or less; with fewer, photos would be decoded time and again.
-        photos_a_place = max(self._prefetch_batches, self._order.mix_photos + 2)
-        least = int(sizes[: self.batch_size * photos_a_place].sum())
-        everything = int(sizes.sum())
-        if wanted == "auto":
-            free = available_bytes(self.device)
-            if free // 2 < least:
-                raise ValueError(
-                    f"not enough memory on {self.device}: {free:,} bytes are free, half of them "
-                    f"are for the pool, and photos in use need up to {least:,}; use a smaller "
-                    "batch_size, mix_photos or prefetch_batches"
-                )
-            return min(everything, free // 2)
-        if wanted < least:
-            raise ValueError(
-                f"pool_bytes is {wanted:,}, but photos in use need up to {least:,}; use at least "
-                "that, or a smaller batch_size, mix_photos or prefetch_batches"
-            )
-        return min(everything, wanted)
 
     def _steps(self, epoch: int, first: int) -> Iterator[BatchOrder]:
         """Plan batches from number `first` of an epoch on, through all epochs that follow."""
@@ -327,57 +415,58 @@ class AgedPairs:
             yield from (order.batch(number) for number in range(first, len(self)))
             epoch, first = epoch + 1, 0
 
-    def _request(self, wanted: Collection[int]) -> None:
-        """Start decoding what is neither in the pool nor on its way."""
-        # Left over from a pass that was broken off: there may be no room for it.
-        for photo in [photo for photo in self._decoding if photo not in wanted]:
-            self._decoding.pop(photo).cancel()
-        for photo in wanted:
-            if photo not in self._pool and photo not in self._decoding:
-                number = int(self._numbers[photo])
-                self._decoding[photo] = self._threads.submit(self._index.read, number)
+    def _make_batches(self, epoch: int, first: int) -> Generator["_Made", None, None]:
+        """Make the batches of one pass, each with the event that says when its GPU work is done."""
+        supply, capacity = self._supply, self._supply.pool.capacity_bytes
+        ahead = Lookahead(
+            self._steps(epoch, first),
+            photo_bytes=self._sizes.bytes,
+            most_batches=self._prefetch_batches,
+            most_bytes=int(AHEAD_SHARE * capacity),
+        )
+        for _ in range(first, len(self)):
+            step, wanted = ahead.next()
+            # Another pass may be under way; what it brings must not push out what is being cut.
+            with supply.lock, self._on_stream():
+                with self._clock.fetching():
+                    instead = supply.bring(step.photos.tolist(), wanted)
+                with self._clock.making(self.batch_size):
+                    batch = self._maker.make(epoch, step, instead)
+                    made = self._stream.record_event() if self._stream else None
+            ahead.done()
+            yield batch, made
 
-    def _fetch(self, needed: Collection[int], wanted: Collection[int]) -> None:
-        """Bring the photos of a batch, and others that are ready, into the pool, keeping what the
-        next batches want.
-        """
-        for photo, decoding in list(self._decoding.items()):
-            # One that failed waits until it is needed: the same batch raises in every run.
-            if photo in needed or (decoding.done() and not decoding.exception()):
-                del self._decoding[photo]
-                self._pool.put(photo, decoding.result(), keep=wanted)
-                self._counts["photos_decoded"] += 1
+    def _made_ahead(
+        self, batches: Generator["_Made", None, None]
+    ) -> "Generator[_Made, None, None] | Producer[_Made]":
+        if not self._ready_batches:
+            return batches
+        producer = Producer(batches, depth=self._ready_batches, name="make batches")
+        self._passes.add(producer)
+        return producer
 
-    def _make(self, epoch: int, step: BatchOrder) -> Batch:
-        numbers = self._numbers[step.photos]
-        keys = sample_keys(
-            self._order.seed, epoch, torch.from_numpy(numbers), torch.from_numpy(step.crops)
-        )
-        # Boxes are drawn on the CPU, where the pool is addressed; they are the same anywhere.
-        boxes = sample_crops(
-            keys,
-            torch.from_numpy(self._index.height[numbers]),
-            torch.from_numpy(self._index.width[numbers]),
-            crop_px=self.crop_px,
-        )
-        cut = torch.stack(
-            [
-                self._pool[photo][top : top + self.crop_px, left : left + self.crop_px]
-                for photo, top, left in zip(
-                    step.photos.tolist(), boxes.top.tolist(), boxes.left.tolist(), strict=True
-                )
-            ]
-        )
-        keys = keys.to(self.device)
-        # Contiguous: turning is three times faster than with the channels last.
-        planes = cut.permute(0, 3, 1, 2).contiguous()
-        turned = turn_crops(planes, boxes.turn.to(self.device))
-        aged, clean, mask = self.ageing(turned, keys)
-        return Batch(
-            aged=aged,
-            clean=clean,
-            mask=mask,
-            keys=keys,
-            valid=torch.from_numpy(step.valid).to(self.device),
-            photos=tuple(numbers.tolist()),
-        )
+    def _on_stream(self) -> AbstractContextManager[object]:
+        return torch.cuda.stream(self._stream) if self._stream else nullcontext()
+
+    def _hand_over(self, batch: Batch, made: torch.cuda.Event | None) -> None:
+        """Let the user's stream wait for the batch, and keep its memory until that is done."""
+        if made is None:
+            return
+        using = torch.cuda.current_stream(self.device)
+        using.wait_event(made)
+        for tensor in batch.tensors().values():
+            tensor.record_stream(using)
+
+
+_Made = tuple[Batch, torch.cuda.Event | None]
+
+
+def _check_whole(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+
+
+def _run_lengths(values: Int[np.ndarray, " N"]) -> tuple[int, ...]:
+    """Count how often each value comes in a row."""
+    ends = np.append(np.flatnonzero(np.diff(values)) + 1, len(values))
+    return tuple(np.diff(ends, prepend=0).tolist())

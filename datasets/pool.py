@@ -1,4 +1,5 @@
-"""The pool: decoded photos in one flat uint8 buffer on the device, each (H, W, 3) at its offset.
+"""The pool: decoded photos in one flat uint8 buffer, each (H, W, 3) at its offset, on the device or
+in host memory.
 
 It decouples the decode rate from the training rate: a photo is decoded once and cropped many times.
 It is a cache whose user knows what comes next, so what is in it changes the speed and nothing else.
@@ -14,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -38,10 +38,19 @@ class _Place:
 class PhotoPool:
     """Decoded photos by number, at most `capacity_bytes` of them."""
 
-    def __init__(self, capacity_bytes: int, *, device: torch.device) -> None:
+    def __init__(self, capacity_bytes: int, *, device: torch.device, pinned: bool = False) -> None:
+        """Take the memory.
+
+        Args:
+            capacity_bytes: Size of the buffer.
+            device: Where it lies.
+            pinned: Host memory that a GPU can fetch from by itself; for device cpu.
+        """
         if capacity_bytes < 3:
             raise ValueError(f"capacity_bytes must hold at least one pixel, got {capacity_bytes}")
-        self._flat = torch.empty(capacity_bytes, dtype=torch.uint8, device=device)
+        self._flat = torch.empty(
+            capacity_bytes, dtype=torch.uint8, device=device, pin_memory=pinned
+        )
         # In order of last use, oldest first.
         self._places: OrderedDict[int, _Place] = OrderedDict()
         self._used_bytes = 0
@@ -52,6 +61,11 @@ class PhotoPool:
     def capacity_bytes(self) -> int:
         """Size of the buffer."""
         return self._flat.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self._flat.device
 
     @property
     def used_bytes(self) -> int:
@@ -76,9 +90,11 @@ class PhotoPool:
         return self._flat[place.offset : place.end].view(place.height, place.width, 3)
 
     def put(
-        self, photo: int, pixels: UInt8[np.ndarray, "H W 3"], *, keep: Collection[int] = ()
+        self, photo: int, pixels: UInt8[Tensor, "H W 3"], *, keep: Collection[int] = ()
     ) -> None:
         """Copy a photo in, making room at the cost of those longest unused and not in `keep`.
+
+        From pinned memory to a GPU the copy is only enqueued, on the current stream.
 
         Raises:
             ValueError: If it cannot fit beside those to keep.
@@ -88,8 +104,9 @@ class PhotoPool:
         if photo in self._places:
             self._drop(photo)
         place = _Place(self._take(photo, size, keep), height, width)
-        source = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1)
-        self._flat[place.offset : place.end].copy_(source)
+        target = self._flat[place.offset : place.end].view(height, width, 3)
+        # PyTorch keeps the pinned source from being used again before the copy is done.
+        target.copy_(pixels, non_blocking=True)
         self._places[photo] = place
         self._used_bytes += size
 

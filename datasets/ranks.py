@@ -29,6 +29,11 @@ def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[i
     return rank, world_size
 
 
+def ranks_on_this_host(world_size: int) -> int:
+    """Return how many ranks share this machine: torchrun says it, else all of them do."""
+    return min(max(1, _from_environment("LOCAL_WORLD_SIZE", world_size)), world_size)
+
+
 def _from_environment(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     try:

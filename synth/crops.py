@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from .philox import bits_to_below, draw_bits
@@ -56,3 +56,8 @@ def turn_crops(crops: UInt8[Tensor, "B C S S"], turn: Indices) -> UInt8[Tensor, 
         chosen = ((turn >> bit) & 1).bool()[:, None, None, None]
         crops = torch.where(chosen, moved(crops), crops)
     return crops
+
+
+def sample_mirror(keys: Keys) -> Bool[Tensor, " B"]:
+    """Draw whether a whole photo is mirrored left to right: one of the turns, the natural one."""
+    return (bits_to_below(draw_bits(keys, op=CROP_OP, count=3)[:, 2], 8) >> 1 & 1).bool()

@@ -4,15 +4,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from batches import CROP, SIZES
 from faulty_server import FaultyServer, serving
 from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-from agedphoto.datasets import find_photos, write_shards
+from agedphoto.datasets import AgedPairs, find_photos, write_shards
 from agedphoto.textures import TextureBank
 
 # Tiny pictures are done before a second thread wakes up, and on busy cores it is waited for.
@@ -62,6 +64,30 @@ def make_shards(make_photos, tmp_path: Path):
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture
+def shards(make_shards) -> Path:
+    """Fourteen photos of several sizes, see `batches.SIZES`."""
+    return make_shards(SIZES)
+
+
+@pytest.fixture
+def open_pairs(shards, textures):
+    """Return a function that opens pairs of these shards; they are closed in the end."""
+    opened: list[AgedPairs] = []
+
+    def opens(source: Any = shards, **options: Any) -> AgedPairs:
+        settings = {
+            "crop_px": CROP, "batch_size": 8, "crops_per_photo": 4, "seed": 5, "device": "cpu",
+            "textures": textures, "num_threads": 2, "rank": 0, "world_size": 1,
+        }  # fmt: skip
+        opened.append(AgedPairs(source, **(settings | options)))
+        return opened[-1]
+
+    yield opens
+    for one in opened:
+        one.close()
 
 
 def photo_like(height: int, width: int, *, seed: int) -> np.ndarray:

@@ -5,86 +5,16 @@ import math
 import threading
 import time
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from batches import CROP, SIZES, joined, same, take
+from faulty_server import wait_until
 
-from agedphoto.datasets import AgedPairs, Batch, ShardIndex, open_index, pairs, write_shards
-from agedphoto.synth import Ageing, sample_crops, sample_keys
-
-SIZES = [(20 + n % 3, 24 - n % 5) for n in range(14)]
-CROP = 16
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """For tiny pictures a second thread only waits for the first, long where cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def shards(make_shards) -> Path:
-    """Fourteen photos of several sizes."""
-    return make_shards(SIZES)
-
-
-@pytest.fixture
-def open_pairs(shards, textures):
-    """Return a function that opens pairs of these shards; they are closed in the end."""
-    opened = []
-
-    def opens(source: Path = shards, **options: Any) -> AgedPairs:
-        settings = {
-            "crop_px": CROP, "batch_size": 8, "crops_per_photo": 4, "seed": 5, "device": "cpu",
-            "textures": textures, "num_threads": 2, "rank": 0, "world_size": 1,
-        }  # fmt: skip
-        opened.append(AgedPairs(source, **(settings | options)))
-        return opened[-1]
-
-    yield opens
-    for one in opened:
-        one.close()
-
-
-def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
-    return batch.aged, batch.clean, batch.mask, batch.keys, batch.valid
-
-
-def same(a: list[Batch], b: list[Batch]) -> bool:
-    """Bit for bit."""
-    return len(a) == len(b) and all(
-        x.photos == y.photos
-        and all(torch.equal(s, t) for s, t in zip(tensors(x), tensors(y), strict=True))
-        for x, y in zip(a, b, strict=True)
-    )
-
-
-def joined(parts: tuple[Batch, ...]) -> Batch:
-    """The global batch of what the ranks got."""
-    aged, clean, mask, keys, valid = (
-        torch.cat(columns) for columns in zip(*map(tensors, parts), strict=True)
-    )
-    return Batch(
-        aged=aged, clean=clean, mask=mask, keys=keys, valid=valid,
-        photos=sum((part.photos for part in parts), ()),
-    )  # fmt: skip
-
-
-def take(source: AgedPairs, count: int) -> list[Batch]:
-    """Batches from here on, through as many epochs as it takes."""
-    got = []
-    while len(got) < count:
-        for batch in source:
-            got.append(batch)
-            if len(got) == count:
-                break
-    return got
+from agedphoto.datasets import AgedPairs, ShardIndex, memory, open_index, write_shards
+from agedphoto.synth import Ageing, Grain, Recipe, sample_crops, sample_keys
+from agedphoto.textures import TextureBank
 
 
 def turned_by_hand(crop: np.ndarray, turn: int) -> np.ndarray:
@@ -253,11 +183,21 @@ def test_a_foreign_state_is_refused_with_what_differs_and_what_would_fit(open_pa
         before.load_state_dict(state)
     with pytest.raises(ValueError, match="global_batch was 8, is 3; 3 ranks cannot share a global"):
         open_pairs(batch_size=1, rank=1, world_size=3).load_state_dict(state)
-    changes = {"seed": 6, "crop_px": 8, "crops_per_photo": 5, "mix_photos": 2, "last_batch": "pad"}
+    changes = {
+        "seed": 6, "crops_per_photo": 5, "mix_photos": 2, "last_batch": "pad", "mode": "lab",
+    }  # fmt: skip
     for name, value in changes.items():
         with pytest.raises(ValueError, match=f"not of these pairs: {name} was .*, is {value!r}$"):
             open_pairs(**{name: value}).load_state_dict(state)
-    with pytest.raises(ValueError, match="version was None, is 1"):
+    with pytest.raises(ValueError, match="side_px was 16, is 8"):
+        open_pairs(crop_px=8).load_state_dict(state)
+    with pytest.raises(ValueError, match="view was 'crop', is 'whole'"):
+        open_pairs(view="whole", long_side_px=16).load_state_dict(state)
+    with pytest.raises(ValueError, match="recipe was"):
+        open_pairs(recipe=Recipe(name="grain", defects=(Grain(),))).load_state_dict(state)
+    with pytest.raises(ValueError, match="textures was"):
+        open_pairs(textures=TextureBank.synthesize(5, size_px=64)).load_state_dict(state)
+    with pytest.raises(ValueError, match="version was None, is 2"):
         open_pairs().load_state_dict({})
 
 
@@ -323,9 +263,11 @@ def test_what_does_not_fit_is_decoded_about_once_an_epoch(
     with pytest.raises(ValueError, match="use at least that, or a smaller batch_size"):
         open_pairs(many, pool_bytes=least - 1, **options)
     reads = Counter()
-    read = ShardIndex.read
+    read = ShardIndex.read_bytes
     monkeypatch.setattr(
-        ShardIndex, "read", lambda index, sample: (reads.update([sample]), read(index, sample))[1]
+        ShardIndex,
+        "read_bytes",
+        lambda index, sample, *a: (reads.update([sample]), read(index, sample, *a))[1],
     )
     source = open_pairs(many, pool_bytes=least, **options)
     # Ageing has no say in what is decoded, and takes the time.
@@ -333,7 +275,7 @@ def test_what_does_not_fit_is_decoded_about_once_an_epoch(
     for _ in range(2):
         for _ in source:
             assert source.stats()["pool_bytes"] <= least
-    assert sum(reads.values()) <= 2 * 120 * 1.1 + 4 * prefetch_batches
+    assert 2 * 110 < sum(reads.values()) <= 2 * 120 * 1.1 + 4 * prefetch_batches
     assert source.stats()["pool_capacity_bytes"] == least
 
 
@@ -376,19 +318,22 @@ def test_passes_broken_off_leave_the_pool_usable(make_shards, open_pairs):
     assert same(take(source, 30), take(open_pairs(many, **options), 30))
 
 
-def test_the_next_epoch_is_prefetched(open_pairs, monkeypatch):
+def test_the_next_epoch_is_prefetched(make_shards, open_pairs, monkeypatch):
     """Its first photos are on their way before the last batch of this one is handed out."""
-    source = open_pairs(prefetch_batches=3)
-    asked = []
-    request = AgedPairs._request
+    many = make_shards([(16, 18 + n % 3) for n in range(120)], name="many", format="png")
+    decoded = []
+    read = ShardIndex.read_bytes
     monkeypatch.setattr(
-        AgedPairs,
-        "_request",
-        lambda self, wanted: (asked.append(set(wanted)), request(self, wanted)),
+        ShardIndex,
+        "read_bytes",
+        lambda index, number, *a: (decoded.append(number), read(index, number, *a))[1],
     )
+    options = {"batch_size": 4, "crops_per_photo": 2, "mix_photos": 1, "prefetch_batches": 6}
+    source = open_pairs(many, pool_bytes=60 * 16 * 20 * 3, num_threads=1, **options)
     list(source)
+    wait_until(lambda: len(decoded) > 120)
     following = {photo for batch in take(source, 2) for photo in batch.photos}
-    assert following <= asked[6]
+    assert following & set(decoded[120:])
 
 
 def test_small_photos_are_left_out_and_the_others_keep_their_numbers(make_shards, open_pairs):
@@ -486,12 +431,13 @@ def test_times_add_up(open_pairs):
         time.sleep(0.01)
     elapsed = time.perf_counter() - begun
     stats = source.stats()
-    assert 0.5 * elapsed < stats["pairs"] / stats["pairs_per_s"] <= elapsed
-    assert stats["wait_share"] + stats["make_share"] < 1
+    assert 0 < stats["first_batch_s"] < elapsed
+    after_the_first = stats["pairs"] - 8
+    assert 0.5 * elapsed < after_the_first / stats["pairs_per_s"] <= elapsed
+    assert stats["wait_share"] + stats["accelerator_utilization"] == pytest.approx(1)
     assert stats["pairs_per_s_unhindered"] > stats["pairs_per_s"]
-    broken_off = open_pairs()
-    next(iter(broken_off))
-    assert 0 < broken_off.stats()["pairs_per_s"] < 1e6
+    assert stats["decode_cpu_s"] > 0
+    assert stats["bytes_read"] > 0
 
 
 @pytest.mark.parametrize(
@@ -516,8 +462,10 @@ def test_arguments_that_do_not_fit_are_refused(open_pairs, options, message):
 
 
 def test_too_little_memory_is_an_error_with_both_numbers(open_pairs, monkeypatch):
-    monkeypatch.setattr(pairs, "available_bytes", lambda device: 1000)
-    with pytest.raises(ValueError, match=r"on cpu: 1,000 bytes are free.* need up to \d\d,\d\d\d"):
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
+    with pytest.raises(
+        ValueError, match=r"on cpu: 1,000 bytes are free for this rank.* need up to \d\d,\d\d\d"
+    ):
         open_pairs()
 
 

@@ -9,15 +9,16 @@ from agedphoto.datasets import PhotoPool
 CPU = torch.device("cpu")
 
 
-def photo(number: int, height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def photo(number: int, height: int, width: int) -> torch.Tensor:
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return torch.from_numpy(pixels)
 
 
 def test_a_photo_comes_back_as_it_was_put(device):
     pool = PhotoPool(10_000, device=device)
     pixels = photo(0, 20, 31)
     pool.put(7, pixels)
-    pixels_before = pixels.copy()
+    pixels_before = pixels.clone()
     pixels[:] = 0  # The pool has a copy.
     np.testing.assert_array_equal(pool[7].cpu().numpy(), pixels_before)
     assert pool[7].device.type == device.type
@@ -27,7 +28,7 @@ def test_a_photo_comes_back_as_it_was_put(device):
 
 def test_a_photo_that_is_not_contiguous_is_put_alike():
     pool = PhotoPool(10_000, device=CPU)
-    pixels = photo(0, 20, 30)[::2, ::-1]
+    pixels = photo(0, 20, 30)[::2].flip(1)[:, ::2]
     pool.put(0, pixels)
     np.testing.assert_array_equal(pool[0].numpy(), pixels)
 
