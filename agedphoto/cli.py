@@ -9,7 +9,10 @@ import errno
 import json
 import math
 import os
+import re
 import sys
+import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,7 +21,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agedphoto.datasets import Format
+from agedphoto.datasets import PhotoInput, StoredFormat
 from agedphoto.synth import Mode
 from agedphoto.train import TrainConfig
 from agedphoto.training import UnfinishedError
@@ -70,43 +73,179 @@ class Demo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
-    """Store photos in WebDataset shards with an index, ready to train on."""
+    """Store photos in WebDataset shards with an index; interrupted, the same command goes on."""
 
-    source: Annotated[Path, tyro.conf.Positional]
-    """Folder of photos, searched with all below it."""
+    source: Annotated[str, tyro.conf.Positional]
+    """Folder of photos, searched with all below it; a zip of photos; or div2k, which is fetched."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder for the shards; splits that are in it stay."""
-    split: str = "train"
-    """Name of the split that these photos make."""
-    format: Format = "htj2k"
-    """How photos are stored; all but jpeg are lossless."""
-    quality: int = 95
-    """1 to 100, for jpeg."""
+    split: str | None = None
+    """Name of the split that these photos make, train if not given; div2k has its own."""
+    format: StoredFormat = "htj2k"
+    """How photos are stored; all but jpeg are lossless, keep leaves the bytes as they are."""
+    quality: int | None = None
+    """1 to 100, for jpeg; 95 if not given."""
     shard_mb: float = 256
     """A shard that has reached this many megabytes is closed."""
+    part: str | None = None
+    """I/N: make the I-th of N parts, anywhere, at any time; join them with agedphoto index OUT."""
+    num_threads: int | None = None
+    """Encoders at work; one a core if not given."""
+    base_url: str | None = None
+    """Where the zips of div2k lie, if not at their authors'."""
+    test_from_train: int | None = None
+    """Hold out so many photos of div2k's train, always the same, as split test."""
+    test_photos: Path | None = None
+    """Folder or zip of photos that make the split test beside div2k."""
+    download_dir: Path | None = None
+    """Where the zips of div2k are kept; OUT/downloads if not given."""
 
     def run(self) -> int:
         """Write the shards."""
-        from agedphoto.datasets import find_photos, write_shards
+        from agedphoto.datasets import ShardOptions, write_splits
 
         if not 0 < self.shard_mb < math.inf:
             raise ValueError(f"shard_mb must be finite and above 0, got {self.shard_mb}")
-        done = write_shards(
-            find_photos(self.source),
-            self.out,
-            split=self.split,
-            root=self.source if self.source.is_dir() else None,
+        if self.quality is not None and self.format != "jpeg":
+            raise ValueError(f"quality is for format jpeg, got format {self.format}; leave it out")
+        options = ShardOptions(
             format=self.format,
-            quality=self.quality,
-            shard_bytes=int(self.shard_mb * 1e6),
+            quality=95 if self.quality is None else self.quality,
+            shard_bytes=max(1, int(self.shard_mb * 1e6)),
+        )
+        part = _parse_part(self.part)
+        self._check_options()
+        begun = time.perf_counter()
+        results = write_splits(
+            self._find_splits(),
+            self.out,
+            options=options,
+            part=part,
+            num_threads=self.num_threads,
             progress=True,
         )
-        for _, reason in done.rejected:
-            _warn(f"left out: {reason}")
-        shards = [shard for shard in done.index.shards if shard.split == self.split]
-        size = sum(shard.bytes for shard in shards)
-        print(f"{done.written} photos in {len(shards)} shards, {size / 1e6:.1f} MB: {self.out}")
-        return 1 if done.rejected else 0
+        seconds = time.perf_counter() - begun
+        for split, done in results.items():
+            for _, reason in done.rejected:
+                _warn(f"left out: {reason}")
+            shards = [shard for shard in done.index.shards if shard.split == split]
+            size = sum(shard.bytes for shard in shards) / 1e6
+
+            also = f" ({done.resumed} of them were there already)" if done.resumed else ""
+            where = f", {split}" if len(results) > 1 else ""
+            print(
+                f"{done.written} photos in {len(shards)} shards, {size:.1f} MB{where}: "
+                f"{self.out}{also}"
+            )
+        new = sum(done.written - done.resumed for done in results.values())
+        print(f"{new} photos in {seconds:.1f} s: {new / max(seconds, 1e-9):.1f} photos/s")
+        return 1 if any(done.rejected for done in results.values()) else 0
+
+    def _check_options(self) -> None:
+        """Refuse options that mean nothing for this source."""
+        if self.source == "div2k":
+            wrong = [name for name in ("split", "part") if getattr(self, name) is not None]
+            if self.test_from_train is not None and self.test_photos is not None:
+                raise ValueError(
+                    "test_from_train and test_photos are two ways to make the split test; "
+                    "choose one"
+                )
+            why = "div2k makes its own splits, whole"
+        else:
+            names = ("base_url", "test_from_train", "test_photos", "download_dir")
+            wrong = [name for name in names if getattr(self, name) is not None]
+            why = f"it is for the source div2k, got {self.source}"
+        if wrong:
+            raise ValueError(f"{wrong[0]} does not go with this source: {why}; leave it out")
+
+    def _find_splits(self) -> dict[str, list[PhotoInput]]:
+        """Find the photographs of each split."""
+        from agedphoto.datasets import find_inputs
+
+        if self.source != "div2k":
+            return {self.split or "train": find_inputs(Path(self.source))}
+
+        from agedphoto.datasets.div2k import DIV2K_URL, fetch_div2k, test_names
+
+        # First what may be a mistake, then the gigabytes.
+        held_out = frozenset() if self.test_from_train is None else test_names(self.test_from_train)
+        tests = [] if self.test_photos is None else find_inputs(self.test_photos)
+        archives = fetch_div2k(
+            self.download_dir or self.out / "downloads",
+            base_url=self.base_url or DIV2K_URL,
+            progress=True,
+        )
+        splits = {split: find_inputs(archive) for split, archive in archives.items()}
+        if held_out:
+            train = splits["train"]
+            tests = [photo for photo in train if Path(photo.name).stem in held_out]
+            if len(tests) != len(held_out):
+                raise ValueError(
+                    f"only {len(tests)} of the {len(held_out)} photos to hold out are in "
+                    f"{archives['train']}; leave out --test-from-train, or fetch all of DIV2K"
+                )
+            splits["train"] = [photo for photo in train if Path(photo.name).stem not in held_out]
+        return splits | ({"test": tests} if tests else {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """Join the parts of a folder of shards into one index.json, and index tars from elsewhere."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of shards."""
+
+    def run(self) -> int:
+        """Write the index."""
+        from agedphoto.datasets import index_folder
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            done = index_folder(self.folder, progress=True)
+        for warning in caught:
+            _warn(str(warning.message))
+        for split, source, reason in done.rejected:
+            _warn(f"left out of {split}: {source}: {reason}")
+        if not (done.joined or done.foreign):
+            print("nothing new to index")
+        for split in done.index.splits:
+            photos = done.index.of_split(split)
+            shards = [shard for shard in done.index.shards if shard.split == split]
+            print(f"{len(photos)} photos in {len(shards)} shards, {split}: {self.folder}")
+        return 1 if done.rejected or caught else 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verify:
+    """Compare every byte of shards with their index, and decode every photo."""
+
+    shards: Annotated[str, tyro.conf.Positional]
+    """Folder or URL of shards, or tars, braces allowed."""
+    num_threads: int | None = None
+    """Decoders at work; one a core if not given."""
+
+    def run(self) -> int:
+        """Verify the shards."""
+        from agedphoto.datasets import open_index, verify_shards
+
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {self.num_threads}")
+        done = verify_shards(
+            open_index(self.shards),
+            num_threads=self.num_threads,
+            on_fault=lambda fault: _warn(str(fault)),
+            progress=True,
+        )
+        seconds = max(done.seconds, 1e-9)
+        rates = (
+            f"{done.photos} photos, {done.bytes / 1e6:.1f} MB in {done.seconds:.1f} s: "
+            f"{done.photos / seconds:.1f} photos/s, {done.bytes / 1e6 / seconds:.1f} MB/s"
+        )
+        if done.faults:
+            print(f"{len(done.faults)} faults in {rates}")
+            return 1
+        print(f"all right: {rates}")
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,6 +370,8 @@ class Doctor:
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Shard, tyro.conf.subcommand("shard")]
+    | Annotated[Index, tyro.conf.subcommand("index")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
@@ -260,8 +401,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             args=arguments,
         )
         return command.run()
-    except KeyboardInterrupt:
-        _warn("interrupted; nothing is left half-written")
+    except KeyboardInterrupt as error:
+        _warn(_with_notes("interrupted; nothing is left half-written", error))
         return 130
     except (ValueError, FloatingPointError, OSError, UnfinishedError) as error:
         if os.environ.get("AGEDPHOTO_TRACEBACK"):
@@ -282,8 +423,21 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f": {error.filename}" if error.filename else ""
         remedy = "; free some space, or choose another folder" if _is_half_way(error) else ""
-        return f"{error.strerror}{place}{remedy}"
-    return str(error) or type(error).__name__
+        return _with_notes(f"{error.strerror}{place}{remedy}", error)
+    return _with_notes(str(error) or type(error).__name__, error)
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    """Add what those have noted on an error that it came by."""
+    return "; ".join([message, *getattr(error, "__notes__", [])])
+
+
+def _parse_part(part: str | None) -> tuple[int, int]:
+    if part is None:
+        return 1, 1
+    if not (match := re.fullmatch(r"(\d+)/(\d+)", part)):
+        raise ValueError(f"part must be I/N, such as 3/10, got {part!r}")
+    return int(match[1]), int(match[2])
 
 
 def _warn(message: str) -> None:

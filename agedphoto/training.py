@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from agedphoto.datasets import AgedPairs, Batch, find_rank, open_index
 from agedphoto.datasets.files import check_writable
+from agedphoto.datasets.sources import Source, named_outright
 from agedphoto.synth import Mode, find_device
 from agedphoto.textures import TextureBank
 from agedphoto.train import TrainConfig, UNet, check_run, describe, net_config, train
@@ -30,7 +31,7 @@ class UnfinishedError(Exception):
 
 
 def run_training(
-    shards: str,
+    shards: Source,
     out: Path,
     config: TrainConfig,
     *,
@@ -80,8 +81,9 @@ def run_training(
             return describe(pairs, config, net) if rank == 0 else None
         if rank == 0:
             check_writable(out)
+            print(pairs.describe())
         validation = None
-        if "valid" in open_index(shards).splits:
+        if not named_outright(shards) and "valid" in open_index(shards).splits:
             validation = fixed_pairs(shards, **common, textures=held_out_textures())
         with _process_group(place, world_size):
             try:
@@ -104,7 +106,7 @@ def held_out_textures(count: int = HELD_OUT_TEXTURES) -> TextureBank:
 
 
 def fixed_pairs(
-    shards: str | Path,
+    shards: Source,
     *,
     textures: TextureBank,
     split: str = "valid",
@@ -116,7 +118,7 @@ def fixed_pairs(
 
     The last batch may be filled up beyond `num_pairs`, or with pairs that are not valid.
     """
-    index = open_index(shards).of_split(split)
+    index = open_index(shards, split=split)
     photos = int((np.minimum(index.height, index.width) >= settings["crop_px"]).sum())
     crops = -(-num_pairs // max(photos, 1))
     with AgedPairs(

@@ -12,7 +12,7 @@ import hashlib
 import warnings
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ import orjson
 from jaxtyping import Int, UInt8
 
 from .codecs import decode_photo
-from .ranges import RangeReader, is_remote, join_url
+from .ranges import RangeReader
+from .urls import is_remote, join_url, plain_url, relative_url
 
 INDEX_NAME = "index.json"
 INDEX_VERSION = 2
@@ -103,7 +104,8 @@ class ShardIndex:
         digest = hashlib.sha256()
         used, place = np.unique(self.shard, return_inverse=True)
         for shard in (self.shards[i] for i in used):
-            digest.update(f"{shard.name} {shard.split} {shard.bytes} {shard.sha256}\n".encode())
+            name = plain_url(shard.name)
+            digest.update(f"{name} {shard.split} {shard.bytes} {shard.sha256}\n".encode())
         kinds, kind = np.unique(self.extension, return_inverse=True)
         digest.update("\n".join([self.extensions[i] for i in kinds]).encode())
         digest.update("\n".join(self.keys.tolist()).encode())
@@ -136,13 +138,27 @@ class ShardIndex:
         wanted = np.array([shard.split == split for shard in self.shards])
         return self.select(np.flatnonzero(wanted[self.shard]))
 
+    def by_shard(self) -> "list[ShardIndex]":
+        """Return one index for each shard, which lists this shard only."""
+        order = np.argsort(self.shard, kind="stable")
+        ends = np.searchsorted(self.shard[order], np.arange(len(self.shards) + 1))
+        return [
+            replace(
+                self.select(order[ends[i] : ends[i + 1]]),
+                shards=(shard,),
+                shard=np.zeros(ends[i + 1] - ends[i], dtype=np.int64),
+            )
+            for i, shard in enumerate(self.shards)
+        ]
+
     def url(self, shard: int) -> str:
         """Return the path or URL of a shard."""
         return join_url(self.root, self.shards[shard].name)
 
     def place(self, sample: int) -> str:
         """Say which photograph of which shard it is, as messages do."""
-        return f"photograph {str(self.keys[sample])!r} of {self.url(int(self.shard[sample]))}"
+        shard = plain_url(self.url(int(self.shard[sample])))
+        return f"photograph {str(self.keys[sample])!r} of {shard}"
 
     def read_bytes(self, sample: int, reader: RangeReader | None = None) -> bytes:
         """Read one photograph as it is stored, and check it.
@@ -217,6 +233,33 @@ class ShardIndex:
             **{name: np.asarray(named[name], dtype=np.int64) for name in _NUMBERS},
         )
 
+    @classmethod
+    def from_parts(cls, root: str, parts: "Sequence[ShardIndex]") -> "ShardIndex":
+        """Put indexes one behind the other; shards below `root` are named relative to it."""
+        extensions = tuple(dict.fromkeys(name for part in parts for name in part.extensions))
+        shards: list[Shard] = []
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("extension", *_NUMBERS)}
+        for part in parts:
+            recode = np.array([extensions.index(name) for name in part.extensions], dtype=np.int64)
+            columns["extension"].append(recode[part.extension])
+            columns["shard"].append(part.shard + len(shards))
+            for name in _NUMBERS[1:]:
+                columns[name].append(getattr(part, name))
+            shards += [
+                replace(shard, name=relative_url(root, part.url(i)))
+                for i, shard in enumerate(part.shards)
+            ]
+        return cls(
+            root=root,
+            shards=tuple(shards),
+            extensions=extensions,
+            keys=np.concatenate([np.empty(0, _STRINGS), *(part.keys for part in parts)]),
+            **{
+                name: np.concatenate([np.empty(0, np.int64), *column])
+                for name, column in columns.items()
+            },
+        )
+
     def samples(self) -> list[Sample]:
         """Return the rows."""
         columns = zip(*(getattr(self, name).tolist() for name in _NUMBERS), strict=True)
@@ -249,8 +292,9 @@ class ShardIndex:
         Raises:
             ValueError: If it is not JSON, of another version, or something is missing in it.
         """
-        place = join_url(root, name)
-        again = f"write the shards again, or index them with: agedphoto index {root}"
+        root_name = plain_url(root)
+        place = join_url(root_name, name)
+        again = f"write the shards again, or index them with: agedphoto index {root_name}"
         rest, numbers = _take_numbers(data)
         try:
             content = orjson.loads(rest)

@@ -7,8 +7,7 @@ same on every rank, so training goes on with another number of processes just as
 """
 
 import json
-import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from hashlib import sha256
 from pathlib import Path
@@ -34,9 +33,10 @@ from .pool import PhotoPool
 from .producer import Producer
 from .ranges import RangeReader
 from .ranks import find_rank, ranks_on_this_host
-from .sources import named_outright, open_index
+from .sources import Source, open_index
 from .state import check_state
 from .supply import AHEAD_SHARE, Lookahead, OnError, PhotoSupply
+from .workers import num_cores
 
 STATE_VERSION = 2
 REPORT_EVERY = 64
@@ -57,7 +57,7 @@ class AgedPairs(IterableDataset):
 
     def __init__(
         self,
-        shards: str | Path | Sequence[str | Path],
+        shards: Source,
         *,
         split: str = "train",
         recipe: str | Recipe = "seed",
@@ -162,8 +162,7 @@ class AgedPairs(IterableDataset):
             cache_dir=Path(cache_dir) if cache_dir is not None else None,
             cache_bytes=cache_bytes,
         )
-        index = open_index(shards, reader=self._reader)
-        self._index = index if named_outright(shards) else index.of_split(split)
+        self._index = open_index(shards, split=split, reader=self._reader)
         self._fingerprint = self._index.fingerprint
         self._sizes = PhotoSizes.of(self._index, view=view, side_px=self._side_px)
         self._order = Order(
@@ -199,19 +198,21 @@ class AgedPairs(IterableDataset):
             side_px=self._side_px,
             device=self.device,
         )
-        threads = num_threads or max(1, (os.cpu_count() or 1) // sharing)
         self._supply = PhotoSupply(
             find_decoder(
                 decoder,
                 index=self._index,
                 reader=self._reader,
                 device=place,
-                num_threads=threads,
+                # Ranks on one host share its cores.
+                num_threads=num_threads
+                or (max(1, num_cores() // sharing) if sharing > 1 else None),
                 finish=finish_for(view, self._side_px),
             ),
             photo_pool,
             samples=self._sizes.numbers,
-            most_decoding=4 * threads,
+            # Enough for every thread, and for the batches of a GPU's decoder.
+            most_decoding=max(32, 4 * (num_threads or num_cores())),
             on_error=on_error,
             max_bad=max_bad,
         )
@@ -367,6 +368,8 @@ class AgedPairs(IterableDataset):
         self._closed = True
         for batches in list(self._passes):
             batches.close()
+        # Reads that are under way end at once, so that no thread waits for a network.
+        self._reader.close()
         self._supply.decoder.close()
 
     def __enter__(self) -> "AgedPairs":
@@ -448,7 +451,7 @@ class AgedPairs(IterableDataset):
     def _on_stream(self) -> AbstractContextManager[object]:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
-    def _hand_over(self, batch: Batch, made: torch.cuda.Event | None) -> None:
+    def _hand_over(self, batch: Batch, made: torch.Event | None) -> None:
         """Let the user's stream wait for the batch, and keep its memory until that is done."""
         if made is None:
             return
@@ -458,7 +461,7 @@ class AgedPairs(IterableDataset):
             tensor.record_stream(using)
 
 
-_Made = tuple[Batch, torch.cuda.Event | None]
+_Made = tuple[Batch, torch.Event | None]
 
 
 def _check_whole(name: str, value: int, least: int) -> None:

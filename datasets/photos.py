@@ -2,25 +2,33 @@
 
 Read as a person sees them: EXIF orientation applied, embedded ICC profile converted to sRGB,
 transparency laid on white, the first frame of an animation, 16-bit gray rounded to 8 bits (Pillow
-cuts 16-bit colour to 8 itself).
+cuts 16-bit colour to 8 itself). What Pillow cannot read, `uncommon` may.
 """
 
+import importlib
 import io
 import struct
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-PHOTO_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".j2k", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
-    | {".ppm", ".tif", ".tiff", ".webp"}
+from .uncommon import Uncommon, is_misread, recognise
+
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+PHOTO_SUFFIXES = HEIF_SUFFIXES | frozenset(
+    {".avif", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jhc", ".jp2", ".jpc", ".jpe"}
+    | {".jpeg", ".jpf", ".jpg", ".jph", ".jpx", ".jxl", ".jxr", ".mpo", ".pbm", ".pgm", ".png"}
+    | {".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".wdp", ".webp"}
 )
+"""Names of what is looked for in folders. HEIF is among them though nothing here may read it: who
+has such photographs is to hear of each."""
 PIXEL_LIMIT = 250_000_000
 """Photographs with more pixels are refused: a small file can claim any size."""
 
@@ -40,7 +48,13 @@ _UNREADABLE = (
 )
 """What Pillow's readers raise on damaged files, by experience more than by its documentation."""
 
+_HEIF_BRANDS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")}
+
 _PILLOW_LIMIT = threading.Lock()
+
+
+class TooManyPixelsError(ValueError):
+    """A photograph claims more pixels than are allowed."""
 
 
 def find_photos(sources: Path | Sequence[Path], *, recursive: bool = True) -> list[Path]:
@@ -91,23 +105,56 @@ def open_upright(source: Path | bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Ima
     """
     try:
         # Never by its path: Pillow would map an uncompressed file into memory, and turn it wrongly.
-        with (
-            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-            _open(file) as image,
-        ):
-            pixels = image.width * image.height
-            if pixels > pixel_limit:
-                raise ValueError(f"{pixels:,} pixels are more than the limit of {pixel_limit:,}")
-            image.load()
-            try:
-                return ImageOps.exif_transpose(image)
-            except _UNREADABLE:
-                # EXIF that cannot be read says nothing; viewers ignore it too.
-                return image.copy()
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{_name(source)}: not a picture that can be read here") from error
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            opened = open_photo(file)
+            check_pixels(opened.width * opened.height, pixel_limit)
+            if isinstance(opened, Uncommon):
+                return _turn_upright(opened.load())
+            opened.load()
+            return _turn_upright(opened)
+    except TooManyPixelsError as error:
+        raise TooManyPixelsError(f"{_name(source)}: {error}") from error
     except _UNREADABLE as error:
         raise ValueError(f"{_name(source)}: {_reason(error)}") from error
+
+
+def open_photo(file: IO[bytes]) -> Image.Image | Uncommon:
+    """Read the header of a photograph; what is returned has `height` and `width` as stored.
+
+    Raises:
+        UnidentifiedImageError: If nothing here reads such a file.
+        Exception: Whatever Pillow raises on damaged ones.
+    """
+    with suppress(UnidentifiedImageError):
+        image = _open(file)
+        if not is_misread(image):
+            return image
+    file.seek(0)
+    data = file.read()
+    if data[4:12] in _HEIF_BRANDS:
+        return _open_heif(data)
+    if (found := recognise(data)) is None:
+        raise UnidentifiedImageError("not a picture that can be read here")
+    return found
+
+
+def measure_photo(data: bytes) -> tuple[int, int]:
+    """Return height and width as the header says, before any turning; nothing is decoded.
+
+    Raises:
+        ValueError: If the header cannot be read.
+    """
+    try:
+        opened = open_photo(io.BytesIO(data))
+    except _UNREADABLE as error:
+        raise ValueError(_reason(error)) from error
+    return opened.height, opened.width
+
+
+def check_pixels(pixels: int, pixel_limit: int) -> None:
+    """Raise TooManyPixelsError if a photograph claims more pixels than are allowed."""
+    if pixels > pixel_limit:
+        raise TooManyPixelsError(f"{pixels:,} pixels are more than the limit of {pixel_limit:,}")
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -132,13 +179,22 @@ def name_photos(paths: Iterable[Path], root: Path | None = None) -> list[str]:
     WebDataset splits names at the first dot, so there is none in a key. The key is the path below
     `root` without its suffix; a second photograph of the same key gets `_2`, and so on.
     """
+    return name_keys(
+        (
+            path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
+        ).as_posix()
+        for path in paths
+    )
+
+
+def name_keys(names: Iterable[str]) -> list[str]:
+    """Give each photograph its key, as `name_photos` does, by its name with slashes."""
     keys: list[str] = []
     taken: set[str] = set()
     last: Counter[str] = Counter()
-    for path in paths:
-        relative = path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
+    for name in names:
         # 80 characters leave room in a tar header for a number and the suffix.
-        plain = "-".join(relative.with_suffix("").parts)[-80:]
+        plain = "-".join(PurePosixPath(name).with_suffix("").parts)[-80:]
         base = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in plain)
         key, count = base, last[base]
         while not count or key in taken:
@@ -163,6 +219,25 @@ def _open(source: IO[bytes]) -> Image.Image:
             return Image.open(source)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _open_heif(data: bytes) -> Image.Image:
+    try:
+        # An extra of the user's: its decoders are under licences that we do not bring along.
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError as error:
+        raise UnidentifiedImageError(
+            "HEIF is not read here; install pillow-heif, or convert it to JPEG"
+        ) from error
+    return _open(io.BytesIO(data))
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except _UNREADABLE:
+        # EXIF that cannot be read says nothing; viewers ignore it too.
+        return image.copy()
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

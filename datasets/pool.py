@@ -107,6 +107,9 @@ class PhotoPool:
         target = self._flat[place.offset : place.end].view(height, width, 3)
         # PyTorch keeps the pinned source from being used again before the copy is done.
         target.copy_(pixels, non_blocking=True)
+        if pixels.device.type == "cuda":
+            # It was made on another stream, which must not use its memory again before that.
+            pixels.record_stream(torch.cuda.current_stream(pixels.device))
         self._places[photo] = place
         self._used_bytes += size
 

@@ -13,7 +13,7 @@ from PIL import Image
 from agedphoto import __version__
 from agedphoto.cli import main
 
-VERBS = ("demo", "shard", "train", "restore", "doctor")
+VERBS = ("demo", "shard", "index", "verify", "train", "restore", "doctor")
 
 
 def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:

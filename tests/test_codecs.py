@@ -1,10 +1,15 @@
 """Photographs as bytes."""
 
+import io
+from contextlib import suppress
+
+import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
-from agedphoto.datasets import FORMATS, decode_photo, encode_photo
-from agedphoto.datasets.codecs import CODECS, check_format
+from agedphoto.datasets import FORMATS, decode_photo, encode_photo, read_photo
+from agedphoto.datasets.codecs import CODECS, check_format, check_stored_format
 from tests.conftest import photo_like
 
 
@@ -52,18 +57,98 @@ def test_data_of_another_kind_is_an_error(format):
         decode_photo(b"not a picture\xff\xd9", CODECS[format].extension)
 
 
-def test_a_gray_picture_is_not_a_photograph():
-    import imagecodecs
+def as_bytes(image: Image.Image, format: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
 
-    with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\), got uint8 \(8, 8\)"):
-        decode_photo(bytes(imagecodecs.png_encode(np.zeros((8, 8), np.uint8))), "png")
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+RGB = Image.fromarray(photo_like(24, 36, seed=5))
+RGBA = Image.fromarray(
+    np.dstack([np.asarray(RGB), np.arange(24 * 36).reshape(24, 36) % 256]).astype(np.uint8)
+)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+FOREIGN = {
+    "gray.png": as_bytes(RGB.convert("L"), "PNG"),
+    "palette.png": as_bytes(RGB.quantize(16), "PNG"),
+    "alpha.png": as_bytes(RGBA, "PNG"),
+    "sixteen.png": bytes(imagecodecs.png_encode(np.asarray(RGB).astype(np.uint16) * 257)),
+    "turned.png": as_bytes(RGB, "PNG", exif=turned(6)),
+    "profile.png": as_bytes(RGB, "PNG", icc_profile=SRGB),
+    "see-through.png": as_bytes(RGB, "PNG", transparency=(1, 2, 3)),
+    "plain.jpg": as_bytes(RGB, "JPEG", quality=90),
+    "420.jpg": as_bytes(RGB, "JPEG", quality=60, subsampling="4:2:0"),
+    "progressive.jpg": as_bytes(RGB, "JPEG", progressive=True),
+    "gray.jpg": as_bytes(RGB.convert("L"), "JPEG"),
+    "cmyk.jpg": as_bytes(RGB.convert("CMYK"), "JPEG"),
+    "turned.jpeg": as_bytes(RGB, "JPEG", exif=turned(8)),
+    "profile.jpg": as_bytes(RGB, "JPEG", icc_profile=SRGB),
+    "a-png-by-content.jpg": as_bytes(RGB, "PNG"),
+    "lossy.webp": as_bytes(RGB, "WEBP"),
+    "alpha.webp": as_bytes(RGBA, "WEBP", lossless=True),
+    "turned.webp": as_bytes(RGB, "WEBP", lossless=True, exif=turned(5)),
+    "moving.webp": as_bytes(
+        RGB, "WEBP", lossless=True, save_all=True, append_images=[RGB.rotate(180)]
+    ),
+    "moving.gif": as_bytes(RGB, "GIF", save_all=True, append_images=[RGB.rotate(180)]),
+    "plain.tif": as_bytes(RGB, "TIFF"),
+    "plain.bmp": as_bytes(RGB, "BMP"),
+    "plain.jp2": as_bytes(RGB, "JPEG2000"),
+    "gray.j2c": bytes(imagecodecs.htj2k_encode(np.asarray(RGB.convert("L")))),
+    "sixteen.j2c": bytes(imagecodecs.htj2k_encode(np.asarray(RGB).astype(np.uint16) * 257)),
+    "plain.jxl": bytes(imagecodecs.jpegxl_encode(np.asarray(RGB), lossless=True)),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_photo_of_anybody_decodes_as_it_is_read_from_a_file(name):
+    extension = name.rpartition(".")[2]
+    got = decode_photo(FOREIGN[name], extension)
+    np.testing.assert_array_equal(got, read_photo(FOREIGN[name]))
+    assert got.dtype == np.uint8
+    assert got.shape == ((36, 24, 3) if name.startswith("turned") else (24, 36, 3))
+
+
+def test_only_plain_photos_go_the_fast_way(monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("the long way")
+
+    monkeypatch.setattr("agedphoto.datasets.codecs.read_photo", refuse)
+    fast = []
+    for name, data in FOREIGN.items():
+        with suppress(ValueError):
+            decode_photo(data, name.rpartition(".")[2])
+            fast.append(name)
+    assert fast == [
+        "plain.jpg", "420.jpg", "progressive.jpg", "a-png-by-content.jpg", "lossy.webp",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["plain.jpg", "gray.png", "plain.tif", "plain.jxl", "gray.j2c"])
+def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(name):
+    extension = name.rpartition(".")[2]
+    assert decode_photo(FOREIGN[name], extension, pixel_limit=24 * 36).shape == (24, 36, 3)
+    with pytest.raises(ValueError, match="864 pixels are more than the limit of 863") as caught:
+        decode_photo(FOREIGN[name], extension, pixel_limit=863)
+    assert "damaged" not in str(caught.value)
 
 
 def test_unknown_names_are_answered_with_the_list():
-    with pytest.raises(ValueError, match="unknown extension 'gif'; there are: j2c, png"):
-        decode_photo(b"", "gif")
-    with pytest.raises(ValueError, match="unknown format 'tiff'; there are: htj2k, png"):
+    with pytest.raises(ValueError, match="unknown extension 'txt'; there are: avif, bmp"):
+        decode_photo(b"", "txt")
+    with pytest.raises(ValueError, match=r"unknown format 'tiff'; there are: htj2k, png"):
         check_format("tiff")
+    with pytest.raises(ValueError, match="unknown format 'keep'"):
+        check_format("keep")
+    assert check_stored_format("keep") == "keep"
+    with pytest.raises(ValueError, match=r"unknown format 'tiff'; there are: .*, keep"):
+        check_stored_format("tiff")
 
 
 def test_a_photo_that_a_format_cannot_hold_is_an_error_with_its_size():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agedphoto.datasets import Order, PhotoPool
-from agedphoto.datasets.supply import Lookahead, PhotoSupply
+from agedphoto.datasets.supply import Lookahead, OnError, PhotoSupply
 
 CPU = torch.device("cpu")
 SIDE = 4
@@ -20,7 +20,7 @@ class Decoder:
 
     name, reason, cpu_seconds = "fake", "for tests", 0.0
 
-    def __init__(self, bad=(), error=ValueError):
+    def __init__(self, bad=(), error: type[Exception] = ValueError):
         self.bad, self.error, self.asked = set(bad), error, []
         self.waiting: list[tuple[Future, int]] = []
         self.at_once = True
@@ -47,7 +47,7 @@ class Decoder:
     def close(self) -> None: ...
 
 
-def supply_of(decoder, *, num=10, room=10, on_error="raise", max_bad=3, most_decoding=4):
+def supply_of(decoder, *, num=10, room=10, on_error: OnError = "raise", max_bad=3, most_decoding=4):
     return PhotoSupply(
         decoder,
         PhotoPool(room * BYTES, device=CPU),
