@@ -113,7 +113,7 @@ def _contenders(photos: Tensor, bank: TextureBank, *, compiled: bool) -> dict[st
     both: dict[str, Contender] = {"agedphoto, eager": ours, "Kornia chain, eager": kornia_chain}
     if compiled:
         fused = torch.compile(lambda p, k: tuple(ageing(p, k)[:2]), dynamic=False)
-        both["agedphoto, compiled"] = lambda: fused(photos, keys)
+        both["agedphoto, compiled"] = lambda: fused(photos, keys)  # type: ignore[assignment]
     return both
 
 

@@ -247,7 +247,7 @@ def _ours(shards: Path, crops: int, options: Options) -> Iterator[Iterator[list[
 
 def _webdataset(shards: Path, crops: int, options: Options) -> Iterator[Iterator[list[Crop]]]:
     """As people do: decode with Pillow, cut, shuffle, batch."""
-    import webdataset
+    from webdataset import DataPipeline, WebDataset, shuffle  # type: ignore[attr-defined]
 
     S = options.crop_px
     rng = np.random.default_rng(0)
@@ -262,10 +262,8 @@ def _webdataset(shards: Path, crops: int, options: Options) -> Iterator[Iterator
                 yield sample["__key__"], top, left, photo[top : top + S, left : left + S].copy()
 
     def one_pass() -> Iterator[list[Crop]]:
-        dataset = webdataset.WebDataset(tars, shardshuffle=False, empty_check=False)
-        stream = iter(
-            webdataset.DataPipeline(dataset.decode("pilrgb"), cut, webdataset.shuffle(64))
-        )
+        dataset = WebDataset(tars, shardshuffle=False, empty_check=False)
+        stream = iter(DataPipeline(dataset.decode("pilrgb"), cut, shuffle(64)))
         while batch := list(islice(stream, options.batch_size)):
             yield batch
 

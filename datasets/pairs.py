@@ -114,7 +114,7 @@ class AgedPairs(IterableDataset):
                 is taken. "auto" is half of the memory that is free where the pool lies; ranks on
                 one host share it.
             decoder: CPU threads, DALI, or what suits the device and the photos; see `find_decoder`.
-            num_threads: Decoding threads; None is one a core.
+            num_threads: Decoding threads; None is one a core, shared by the ranks on one host.
             prefetch_batches: Photos are decoded up to this many batches ahead, also of the next
                 epoch, as far as the pool has room.
             ready_batches: Batches made ahead on a thread of their own; 0 makes each when it is
@@ -204,9 +204,7 @@ class AgedPairs(IterableDataset):
                 index=self._index,
                 reader=self._reader,
                 device=place,
-                # Ranks on one host share its cores.
-                num_threads=num_threads
-                or (max(1, num_cores() // sharing) if sharing > 1 else None),
+                num_threads=num_threads,
                 finish=finish_for(view, self._side_px),
             ),
             photo_pool,

@@ -89,6 +89,11 @@ class PhotoPool:
         self._places.move_to_end(photo)
         return self._flat[place.offset : place.end].view(place.height, place.width, 3)
 
+    def has_room(self, size: int, *, keep: Collection[int]) -> bool:
+        """Whether so many bytes fit beside the photos to keep."""
+        kept = sum(place.bytes for photo, place in self._places.items() if photo in keep)
+        return size <= self.capacity_bytes - kept
+
     def put(
         self, photo: int, pixels: UInt8[Tensor, "H W 3"], *, keep: Collection[int] = ()
     ) -> None:
@@ -126,8 +131,8 @@ class PhotoPool:
                 raise ValueError(
                     f"photo {photo} of {size:,} bytes does not fit into the pool of "
                     f"{self.capacity_bytes:,} bytes beside {len(self._places)} photos of "
-                    f"{self.used_bytes:,} bytes still wanted; use a larger pool_bytes, a smaller "
-                    "batch_size or fewer prefetch_batches"
+                    f"{self.used_bytes:,} bytes still wanted; use a larger pool_bytes or a smaller "
+                    "batch_size"
                 )
         offset, end = self._gaps[gap]
         self._gaps[gap : gap + 1] = [(offset + size, end)] if offset + size < end else []

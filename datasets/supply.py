@@ -41,12 +41,13 @@ class Lookahead:
             steps: The plan, from the next batch on.
             photo_bytes: Size of each photo in the pool.
             most_batches: How far to look ahead, at least 1.
-            most_bytes: How much the photos of all these batches may take; the next batch is looked
-                at in any case.
+            most_bytes: What the photos of all these batches may take; the next batch is looked at
+                in any case.
         """
         self._steps, self._photo_bytes = steps, photo_bytes
         self._most_batches, self._most_bytes = most_batches, most_bytes
         self._ahead: deque[tuple[BatchOrder, list[int]]] = deque()
+        self._following: BatchOrder | None = None
         self._uses: dict[int, int] = {}
         self._bytes = 0
 
@@ -56,19 +57,21 @@ class Lookahead:
         Raises:
             IndexError: After the last batch of the plan.
         """
-        while not self._ahead or (
-            len(self._ahead) < self._most_batches and self._bytes < self._most_bytes
-        ):
-            step = next(self._steps, None)
-            if step is None:
+        while len(self._ahead) < self._most_batches:
+            self._following = self._following or next(self._steps, None)
+            if self._following is None:
                 break
-            photos = list(dict.fromkeys(step.photos.tolist()))
-            self._ahead.append((step, photos))
+            photos = list(dict.fromkeys(self._following.photos.tolist()))
+            added = sum(
+                int(self._photo_bytes[photo]) for photo in photos if photo not in self._uses
+            )
+            if self._ahead and self._bytes + added > self._most_bytes:
+                break
+            self._ahead.append((self._following, photos))
+            self._following = None
+            self._bytes += added
             for photo in photos:
-                if photo not in self._uses:
-                    self._uses[photo] = 0
-                    self._bytes += int(self._photo_bytes[photo])
-                self._uses[photo] += 1
+                self._uses[photo] = self._uses.get(photo, 0) + 1
         return self._ahead[0][0], self._uses.keys()
 
     def done(self) -> None:
@@ -174,7 +177,11 @@ class PhotoSupply:
             except (ValueError, OSError) as error:
                 self._note_bad(photo, error)
                 continue
-            self.pool.put(photo, pixels, keep=keep)
+            # What stands in for bad photos was not planned for; what is needed now comes first.
+            size = pixels.numel()
+            kept = keep if self.pool.has_room(size, keep=keep) else needed
+            if photo in needed or kept is keep:
+                self.pool.put(photo, pixels, keep=kept)
             self.num_decoded += 1
 
     def _note_bad(self, photo: int, error: ValueError | OSError) -> None:

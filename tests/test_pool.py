@@ -50,6 +50,16 @@ def test_what_is_to_be_kept_stays():
     assert set(pool.photos) == {0, 1, 3}
 
 
+def test_there_is_room_for_what_is_left_beside_those_to_keep():
+    pool = PhotoPool(3 * 300, device=CPU)
+    for number in range(3):
+        pool.put(number, photo(number, 10, 10))
+    assert pool.has_room(600, keep={0})
+    assert not pool.has_room(601, keep={0})
+    assert pool.has_room(300, keep={0, 1, 99})
+    assert not pool.has_room(1, keep={0, 1, 2})
+
+
 def test_a_photo_put_again_takes_the_place_of_itself():
     pool = PhotoPool(2 * 300, device=CPU)
     pool.put(0, photo(0, 10, 10))

@@ -91,8 +91,8 @@ def test_looking_ahead_stops_where_there_is_no_more_room(most_bytes):
     )
     for _ in range(40):
         step, wanted = ahead.next()
-        # A batch begins as long as there is room, and may exceed it by its own photos.
-        assert len(wanted) * BYTES < max(most_bytes, BYTES) + 5 * BYTES
+        # The next batch is there in any case, and nothing else that does not fit.
+        assert len(wanted) * BYTES <= max(most_bytes, 5 * BYTES)
         assert set(step.photos.tolist()) <= set(wanted)
         ahead.done()
 
@@ -172,6 +172,15 @@ def test_the_next_good_photo_stands_in_for_a_bad_one():
     assert supply.bring([9, 6, 1], [9, 6, 1]) == {9: 0, 6: 7, 1: 1}
     assert all(photo in supply.pool for photo in (7, 0, 1))
     assert set(supply.bad) == {5, 6, 9}
+
+
+def test_what_stands_in_fits_although_it_was_not_planned_for():
+    """The pool holds a batch and no more; what is only wanted later gives way."""
+    supply = supply_of(Decoder(bad=[0, 1]), room=3, on_error="substitute")
+    supply.bring([7, 8], [7, 8, 9])
+    assert supply.bring([0, 1, 8], [0, 1, 7, 8, 9]) == {0: 2, 1: 2, 8: 8}
+    assert supply.bring([3, 4, 5], [3, 4, 5, 8, 9]) == {3: 3, 4: 4, 5: 5}
+    assert {3, 4, 5} <= set(supply.pool.photos)
 
 
 @pytest.mark.parametrize("on_error", ["skip", "substitute"])
