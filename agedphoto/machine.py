@@ -12,7 +12,8 @@ from agedphoto.datasets.memory import available_bytes
 
 PACKAGES = (
     "torch", "torchvision", "kornia", "webdataset", "imagecodecs", "safetensors", "fsspec",
-    "numpy", "pillow", "scikit-image", "tqdm", "tyro",
+    "aiohttp", "braceexpand", "jaxtyping", "numpy", "orjson", "pillow", "requests",
+    "scikit-image", "tqdm", "tyro", "urllib3",
 )  # fmt: skip
 """What agedphoto cannot do without."""
 

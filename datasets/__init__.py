@@ -1,6 +1,7 @@
 """Photos to aged pairs: shards, the pool of decoded photos, the order of samples."""
 
 from .codecs import FORMATS, Format, StoredFormat, decode_photo, encode_photo
+from .encoding import ShardOptions
 from .index import ShardIndex
 from .inputs import PhotoInput, find_inputs
 from .join import Joined, index_folder
@@ -9,7 +10,7 @@ from .pairs import AgedPairs, Batch
 from .photos import find_photos, read_photo
 from .pool import PhotoPool
 from .ranks import find_rank
-from .shards import ShardingResult, ShardOptions, write_shards, write_splits
+from .shards import ShardingResult, write_shards, write_splits
 from .sources import open_index
 from .verify import Fault, Verification, verify_shards
 

@@ -66,6 +66,11 @@ _PLAIN_DECODERS: dict[str | None, Callable[[bytes], np.ndarray]] = {
 _ORIENTATION = 0x0112
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
+# OpenJPH fills its tables when it first encodes, without a lock: threads that begin together write
+# photographs that come back wrong, without an error, in about one process of a hundred. So the
+# first one is encoded here, where there is one thread.
+imagecodecs.htj2k_decode(imagecodecs.htj2k_encode(np.zeros((1, 1, 3), np.uint8)))
+
 
 def encode_photo(
     photo: UInt8[np.ndarray, "H W 3"], format: Format = "htj2k", *, quality: int = 95

@@ -3,13 +3,14 @@
 A hidden file beside the shards, one line of JSON for the plan and one for each finished shard. A
 line counts when it is whole: the last one may have been torn when the run was killed. Lines are
 added at the end, not the file written anew, so that ten thousand shards cost ten thousand lines.
-While the run lives it holds a lock beside it, so that no other run writes the same shards.
+A run of several splits has one journal: that it is deleted is the one moment at which it is done.
+While the run lives it holds locks beside it, so that no other run writes the same splits.
 """
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,11 +25,11 @@ class Finished:
 
     shard: Shard
     samples: list[Sample]
-    """Their `shard` is the number of this one among those of the run."""
+    """Their `shard` is the number of this one among those of its split."""
     rejected: list[tuple[int, str]]
     """Numbers of the photographs left out since the shard before, and why."""
     next_photo: int
-    """Number of the photograph to go on with."""
+    """Number of the photograph of the split to go on with."""
 
 
 class Journal:
@@ -51,6 +52,10 @@ class Journal:
         """Write the plan of a new run."""
         self.plan, self._end, self._ends = plan, 0, []
         self._append(plan)
+
+    def of_split(self, split: str) -> list[Finished]:
+        """Return what is finished of one split."""
+        return [finished for finished in self.finished if finished.shard.split == split]
 
     def append(self, finished: Finished) -> None:
         """Note that a shard is finished; on disk when this returns."""
@@ -75,35 +80,36 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path) -> Iterator[Journal]:
-    """Open the journal, made if needed, and keep others from it.
+def open_journal(path: Path, locks: Sequence[Path]) -> Iterator[Journal]:
+    """Open the journal, made if needed, and hold locks meanwhile.
 
     It is deleted in the end if everything is done, and if there is nothing to go on from.
 
     Raises:
-        ValueError: If another run has it open.
+        ValueError: If another run holds one of the locks.
     """
-    lock = path.with_suffix(".lock")
-    try:
-        with locking(lock, wait_s=0):
-            # Without a buffer: what could not be written is not tried again as the file is closed.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            is_needed = False
+    with ExitStack() as held:
+        for lock in locks:
             try:
-                with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                    journal = Journal(file)
-                    try:
-                        yield journal
-                    finally:
-                        is_needed = bool(journal.finished) and not journal.is_done
-            finally:
-                if not is_needed:
-                    path.unlink(missing_ok=True)
-    except TimeoutError as error:
-        raise ValueError(
-            f"another run is writing these shards at this moment, it holds {lock}; wait for its "
-            "end, or choose another folder or split"
-        ) from error
+                held.enter_context(locking(lock, wait_s=0))
+            except TimeoutError as error:
+                raise ValueError(
+                    f"another run is writing these shards at this moment, it holds {lock}; wait "
+                    "for its end, or choose another folder or split"
+                ) from error
+        # Without a buffer: what could not be written is not tried again as the file is closed.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        is_needed = True
+        try:
+            with os.fdopen(descriptor, "r+b", buffering=0) as file:
+                journal = Journal(file)
+                try:
+                    yield journal
+                finally:
+                    is_needed = bool(journal.finished) and not journal.is_done
+        finally:
+            if not is_needed:
+                path.unlink(missing_ok=True)
 
 
 def _whole_lines(file: IO[bytes]) -> list[tuple[Any, int]]:

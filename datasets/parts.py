@@ -50,6 +50,11 @@ class Part:
         return f".{self._stem}.journal"
 
     @property
+    def lock_name(self) -> str:
+        """Name of the hidden file that its run holds locked."""
+        return f".{self._stem}.lock"
+
+    @property
     def index_name(self) -> str:
         """Name of the index that it leaves for the join."""
         return f"{self._stem}.index.json"

@@ -8,19 +8,19 @@ the same bytes in any case.
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from .ahead import MemoryBudget, map_ahead
-from .codecs import CODECS, EXTENSIONS, StoredFormat, check_stored_format, encode_photo
+from .codecs import StoredFormat
+from .encoding import EncodedPhoto, PhotoEncoder, ShardOptions
 from .files import check_writable, replacing, write_bytes
 from .index import Sample, Shard, ShardIndex
 from .inputs import PhotoInput, as_inputs
@@ -28,7 +28,7 @@ from .journal import Finished, Journal, open_journal
 from .memory import available_bytes
 from .merge import add_splits, locked, read_index, rejected_lines, sweep
 from .parts import Part, find_parts, is_part_shard
-from .photos import PIXEL_LIMIT, check_pixels, measure_photo, name_keys, read_photo
+from .photos import PIXEL_LIMIT, name_keys
 from .tar_file import TarFileWriter, dali_index, idx_name
 from .workers import num_cores
 
@@ -48,48 +48,6 @@ class ShardingResult:
     """Photographs that could not be read, and why; the reason begins with the place."""
     resumed: int
     """How many of those written were there already, from a run that did not come to its end."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardOptions:
-    """How photographs are stored."""
-
-    format: StoredFormat = "htj2k"
-    """All but `jpeg` are lossless; `keep` leaves the bytes as they are."""
-    quality: int = 95
-    """1 to 100, for `jpeg`."""
-    shard_bytes: int = 256_000_000
-    """A shard whose photographs have reached this size is closed; at least 1."""
-    pixel_limit: int = PIXEL_LIMIT
-    """Larger photographs are rejected."""
-
-    def __post_init__(self) -> None:
-        check_stored_format(self.format)
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality must be 1 to 100, got {self.quality}")
-        if self.shard_bytes < 1:
-            raise ValueError(f"shard_bytes must be at least 1, got {self.shard_bytes}")
-
-    def as_plan(self) -> dict[str, object]:
-        """Return what makes a difference to the bytes."""
-        quality = {"quality": self.quality} if self.format == "jpeg" else {}
-        return {
-            "format": self.format,
-            **quality,
-            "shard_bytes": self.shard_bytes,
-            "pixel_limit": self.pixel_limit,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    key: str
-    extension: str
-    data: bytes
-    facts: bytes
-    crc32: int
-    height: int
-    width: int
 
 
 def write_shards(
@@ -165,22 +123,63 @@ def write_splits(
     check_writable(out)
     results: dict[str, ShardingResult] = {}
     try:
-        with ExitStack() as journals:
-            opened = [
-                journals.enter_context(open_journal(out / run.part.journal_name)) for run in runs
-            ]
-            for run, journal in zip(runs, opened, strict=True):
-                run.check(journal)
-            for run, journal in zip(runs, opened, strict=True):
+        with open_journal(
+            out / runs[0].part.journal_name, [out / run.part.lock_name for run in runs]
+        ) as journal:
+            _begin_or_go_on(runs, journal)
+            for run in runs:
                 results[run.part.split] = run.write(journal, num_threads, progress)
-            # Only now: a run of several splits that ends half-way is taken up as a whole.
-            for journal in opened:
-                journal.is_done = True
+            journal.is_done = True
     finally:
         if is_new:
             with suppress(OSError):
                 out.rmdir()
     return results
+
+
+def _begin_or_go_on(runs: Sequence["_Run"], journal: Journal) -> None:
+    """Write the plan into the journal, or find what is finished of it; refuse another plan."""
+    first, out = runs[0].part, runs[0].out
+    plan = {run.part.split: run.plan() for run in runs}
+    if journal.plan is None:
+        for run in runs:
+            run.check_untouched()
+        journal.begin(plan)
+    elif differing := list(_differences(journal.plan, plan)):
+        raise ValueError(
+            f"{first} was begun otherwise in {out}: {'; '.join(differing)}; go on as it was begun, "
+            f"or delete {first.journal_name} and "
+            f"{' and '.join(f'{run.part.prefix}*' for run in runs)} there to begin anew"
+        )
+    for run in runs[1:]:
+        # Of another command, that has been given since the journal was left.
+        if not journal.of_split(run.part.split):
+            run.check_not_listed()
+    for number, finished in enumerate(journal.finished):
+        path = out / finished.shard.name
+        if not path.exists() or path.stat().st_size != finished.shard.bytes:
+            journal.keep_first(number)
+            break
+    for run in runs:
+        run.sweep(journal)
+
+
+def _differences(before: dict[str, dict], now: dict[str, dict]) -> Iterator[str]:
+    if before.keys() != now.keys():
+        yield f"splits were {', '.join(before)}, are {', '.join(now)}"
+        return
+    for split, plan in now.items():
+        where = f" (split {split!r})" if len(now) > 1 else ""
+        for name in dict.fromkeys([*before[split], *plan]):
+            old, new = before[split].get(name), plan.get(name)
+            if old != new:
+                yield f"{_PLAIN[name] if name in _PLAIN else f'{name} was {old!r}, is {new!r}'}{where}"
+
+
+_PLAIN = {
+    "names": "the photographs have other names",
+    "contents": "a photograph has changed, by its size or time",
+}
 
 
 class _Run:
@@ -196,42 +195,25 @@ class _Run:
         # Named before they are parted: a key is unique in the whole split.
         self.keys = name_keys(photo.name for photo in photos)[numbers.start : numbers.stop]
 
-    def check(self, journal: Journal) -> None:
-        """Begin the journal, or find the place to go on from; refuse what would lose something."""
-        plan = self._plan()
-        if journal.plan is None:
-            self._check_untouched()
-            journal.begin(plan)
-        elif differing := [name for name in plan if journal.plan.get(name) != plan[name]]:
-            # As it came out of JSON: written by another run, maybe of another version.
-            changes = "; ".join(
-                f"{name} was {journal.plan.get(name)!r}, is {plan[name]!r}" for name in differing
-            )
-            raise ValueError(
-                f"{self.part} was begun otherwise in {self.out}: {changes}; go on as it was begun, "
-                f"or delete {self.part.journal_name} and {self.part.prefix}* there to begin anew"
-            )
+    def sweep(self, journal: Journal) -> None:
+        """Delete what a run that was killed has left half-done."""
         sweep(
             path
             for path in self.out.glob(f".{self.part.prefix}*.part")
             if self.part.owns(path.name[1:].rsplit(".", 2)[0].replace(".idx", ".tar"))
         )
-        for number, finished in enumerate(journal.finished):
-            path = self.out / finished.shard.name
-            if not path.exists() or path.stat().st_size != finished.shard.bytes:
-                journal.keep_first(number)
-                break
         self._delete_unlisted(journal)
 
     def write(self, journal: Journal, num_threads: int | None, progress: bool) -> ShardingResult:
         """Write what is not finished yet, and the index."""
-        num_before = len(journal.finished)
-        rejected = [each for finished in journal.finished for each in finished.rejected]
-        next_photo = journal.finished[-1].next_photo if journal.finished else 0
+        done = journal.of_split(self.part.split)
+        num_before = sum(len(finished.samples) for finished in done)
+        rejected = [each for finished in done for each in finished.rejected]
+        next_photo = done[-1].next_photo if done else 0
         num_threads = num_threads or num_cores()
         # What a decoder and an encoder need besides the pixels is of the order of the pixels.
         decoding = MemoryBudget(available_bytes(torch.device("cpu")) // 8)
-        encode = _Encoder(self.options, decoding)
+        encode = PhotoEncoder(self.options, decoding)
         todo = list(zip(self.photos, self.keys, strict=True))[next_photo:]
         try:
             with (
@@ -253,9 +235,8 @@ class _Run:
             ):  # fmt: skip
                 good = _Good(enumerate(outcomes, next_photo), bar)
                 while (first := next(good, None)) is not None:
-                    number = len(journal.finished)
-                    shard, rows = self._write_shard(number, chain([first], good))
-                    journal.append(
+                    shard, rows = self._write_shard(len(done), chain([first], good))
+                    done.append(
                         Finished(
                             shard=shard,
                             samples=rows,
@@ -263,35 +244,36 @@ class _Run:
                             next_photo=good.next_photo,
                         )
                     )
-                    rejected.extend(journal.finished[-1].rejected)
+                    journal.append(done[-1])
+                    rejected.extend(done[-1].rejected)
                 rejected.extend(good.take_rejected())
-            if not journal.finished and self.part.is_whole:
+            if not done and self.part.is_whole:
                 number, reason = rejected[0]
                 raise ValueError(
                     f"none of {len(self.photos)} photographs could be read; the first: "
                     f"{self.photos[number].place}: {reason}"
                 )
-            index = self._finish(journal, rejected)
+            index = self._finish(done, rejected)
         except BaseException as error:
             if journal.finished:
                 error.add_note(
-                    f"{len(journal.finished)} finished shards of {self.part} stay; the same "
-                    "command goes on after them"
+                    f"{len(journal.finished)} finished shards stay in {self.out}; the same command "
+                    "goes on after them"
                 )
             self._delete_unlisted(journal)
             raise
-        written = sum(len(finished.samples) for finished in journal.finished)
         return ShardingResult(
             index=index,
-            written=written,
+            written=sum(len(finished.samples) for finished in done),
             rejected=tuple(
                 (self.photos[number].place, f"{self.photos[number].place}: {reason}")
                 for number, reason in rejected
             ),
-            resumed=sum(len(finished.samples) for finished in journal.finished[:num_before]),
+            resumed=num_before,
         )
 
-    def _plan(self) -> dict[str, object]:
+    def plan(self) -> dict[str, object]:
+        """Return what a run that goes on has to agree with."""
         stamps = hashlib.sha256()
         for photo in self.photos:
             stamps.update(f"{photo.name}\0{photo.stamp()}\n".encode(errors="backslashreplace"))
@@ -308,14 +290,10 @@ class _Run:
             "names": names.hexdigest(),
         }
 
-    def _check_untouched(self) -> None:
+    def check_untouched(self) -> None:
         """Raise ValueError if there is anything of this split that would be mixed up with it."""
         part, out = self.part, self.out
-        before = read_index(out)
-        if before and part.split in before.splits:
-            raise ValueError(
-                f"{out} already holds the split {part.split!r}; choose another folder or split"
-            )
+        before = self.check_not_listed()
         if (out / part.index_name).exists() and not part.is_whole:
             raise ValueError(f"{out} already holds {part}; choose another folder or split")
         others = {**find_parts(out, ".index.json"), **find_parts(out, ".journal")}
@@ -324,12 +302,24 @@ class _Run:
                 raise ValueError(
                     f"{out} holds {other}; make the rest of that, or choose another folder or split"
                 )
+        listed = {shard.name for shard in before.shards} if before else set()
         for path in sorted(out.glob(f"{part.split}-*.tar")):
-            if part.is_whole or part.owns(path.name) or not is_part_shard(path.name, part.split):
+            of_another_part = is_part_shard(path.name, part.split) and not part.owns(path.name)
+            if path.name not in listed and (part.is_whole or not of_another_part):
                 raise ValueError(
                     f"{path} is there already and in no index; delete it or choose another folder "
                     "or split"
                 )
+
+    def check_not_listed(self) -> ShardIndex | None:
+        """Raise ValueError if the index of the folder has this split; return that index."""
+        before = read_index(self.out)
+        if before and self.part.split in before.splits:
+            raise ValueError(
+                f"{self.out} already holds the split {self.part.split!r}; choose another folder or "
+                "split"
+            )
+        return before
 
     def _delete_unlisted(self, journal: Journal) -> None:
         """Delete shards that were finished and not noted any more."""
@@ -339,7 +329,9 @@ class _Run:
                 path.unlink()
                 (self.out / idx_name(path.name)).unlink(missing_ok=True)
 
-    def _write_shard(self, number: int, photos: Iterator[_Encoded]) -> tuple[Shard, list[Sample]]:
+    def _write_shard(
+        self, number: int, photos: Iterator[EncodedPhoto]
+    ) -> tuple[Shard, list[Sample]]:
         """Write one tar of the photographs that come next, and its .idx."""
         path = self.out / self.part.shard_name(number)
         rows: list[Sample] = []
@@ -367,11 +359,11 @@ class _Run:
         shard = Shard(name=path.name, split=self.part.split, bytes=tar.bytes, sha256=tar.sha256)
         return shard, rows
 
-    def _finish(self, journal: Journal, rejected: list[tuple[int, str]]) -> ShardIndex:
+    def _finish(self, done: list[Finished], rejected: list[tuple[int, str]]) -> ShardIndex:
         index = ShardIndex.from_samples(
             str(self.out),
-            [finished.shard for finished in journal.finished],
-            [sample for finished in journal.finished for sample in finished.samples],
+            [finished.shard for finished in done],
+            [sample for finished in done for sample in finished.samples],
         )
         lines = [(self.part.split, self.photos[number].name, reason) for number, reason in rejected]
         if self.part.is_whole:
@@ -384,16 +376,16 @@ class _Run:
         return index
 
 
-class _Good(Iterator[_Encoded]):
+class _Good(Iterator[EncodedPhoto]):
     """Those that could be read; it keeps count of the others, and of how far it has come."""
 
-    def __init__(self, outcomes: Iterator[tuple[int, "_Encoded | str"]], bar: tqdm) -> None:
+    def __init__(self, outcomes: Iterator[tuple[int, "EncodedPhoto | str"]], bar: tqdm) -> None:
         self._outcomes, self._bar = outcomes, bar
         self._rejected: list[tuple[int, str]] = []
         self._bytes = 0
         self.next_photo = 0
 
-    def __next__(self) -> _Encoded:
+    def __next__(self) -> EncodedPhoto:
         for number, outcome in self._outcomes:
             self.next_photo = number + 1
             self._bar.update()
@@ -409,52 +401,3 @@ class _Good(Iterator[_Encoded]):
         """Return the number and the reason of each that was passed over since the last time."""
         taken, self._rejected = self._rejected, []
         return taken
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """Reads a photograph and makes what is stored of it; what cannot be read, a reason."""
-
-    options: ShardOptions
-    decoding: MemoryBudget
-
-    def __call__(self, item: tuple[PhotoInput, str]) -> _Encoded | str:
-        photo, key = item
-        try:
-            return self._encode(photo, key)
-        except OSError as error:
-            return error.strerror or str(error) or type(error).__name__
-        except ValueError as error:
-            return str(error).removeprefix("photograph: ")
-
-    def _encode(self, photo: PhotoInput, key: str) -> _Encoded:
-        format, limit = self.options.format, self.options.pixel_limit
-        suffix = PurePosixPath(photo.name).suffix.lower().removeprefix(".")
-        if format == "keep" and suffix not in EXTENSIONS:
-            raise ValueError(
-                f"a photograph cannot be kept as it is under the suffix {suffix!r}; rename it or "
-                "use another format"
-            )
-        data = photo.read()
-        height, width = measure_photo(data)
-        check_pixels(height * width, limit)
-        with self.decoding.hold(3 * height * width):
-            pixels = read_photo(data, pixel_limit=limit)
-            height, width, _ = pixels.shape
-            if format != "keep":
-                data = encode_photo(pixels, format, quality=self.options.quality)
-        facts = {
-            "width": width,
-            "height": height,
-            "source": photo.name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        return _Encoded(
-            key=key,
-            extension=suffix if format == "keep" else CODECS[format].extension,
-            data=data,
-            facts=json.dumps(facts, sort_keys=True).encode(),
-            crc32=zlib.crc32(data),
-            height=height,
-            width=width,
-        )

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from agedphoto.datasets import ShardIndex, open_index
 from agedphoto.datasets.index import Shard
-from agedphoto.synth import Ageing, sample_keys
+from agedphoto.synth import Ageing
 
 # Row 9: compiling breaks the graph, or compiles again and again.
 

@@ -20,6 +20,7 @@ from webdataset.compat import WebDataset
 from agedphoto.datasets import (
     FORMATS,
     decode_photo,
+    encoding,
     find_inputs,
     find_photos,
     open_index,
@@ -29,7 +30,7 @@ from agedphoto.datasets import (
 )
 from agedphoto.datasets.codecs import CODECS
 from agedphoto.datasets.inputs import FileInput
-from agedphoto.datasets.journal import open_journal
+from agedphoto.datasets.locks import locking
 from tests.conftest import photo_like
 
 SIZES = [(20, 30), (24, 16), (16, 16), (18, 40), (30, 30)]
@@ -228,8 +229,7 @@ def test_a_full_disk_leaves_what_was_there_and_what_was_finished(
     if num_finished:
         assert len(left) == 2 * num_finished + 1
         assert caught.value.__notes__ == [
-            f"{num_finished} finished shards of split 'train' stay; the same command goes on "
-            "after them"
+            f"{num_finished} finished shards stay in {out}; the same command goes on after them"
         ]
     again = write_shards(find_photos(photos), out, shard_bytes=1)
     assert again.resumed == num_finished
@@ -277,7 +277,7 @@ class StopAfter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException) -> None:
         left = [count]
-        whole = shards._Encoder._encode
+        whole = encoding.PhotoEncoder._encode
 
         def encode(self, photo, key):
             left[0] -= 1
@@ -285,7 +285,7 @@ class StopAfter:
                 raise error
             return whole(self, photo, key)
 
-        monkeypatch.setattr(shards._Encoder, "_encode", encode)
+        monkeypatch.setattr(encoding.PhotoEncoder, "_encode", encode)
 
 
 @pytest.mark.parametrize("done", range(6))
@@ -372,10 +372,13 @@ def test_a_run_of_other_options_does_not_go_on(
 def test_a_run_of_other_photos_does_not_go_on(photos: Path, tmp_path: Path, monkeypatch):
     out = tmp_path / "out"
     interrupted(photos, out, monkeypatch)
-    with pytest.raises(ValueError, match="photos was 5, is 4; names was"):
+    with pytest.raises(ValueError, match="photos was 5, is 4; the photographs have other names"):
         write_shards(find_photos(photos)[:4], out, shard_bytes=1)
     os.utime(photos / "0004.png", ns=(1, 1))
-    with pytest.raises(ValueError, match=r"begun otherwise in .*: contents was '"):
+    with pytest.raises(
+        ValueError,
+        match=r"begun otherwise in .*: a photograph has changed, by its size or time; go on as",
+    ):
         write_shards(find_photos(photos), out, shard_bytes=1)
 
 
@@ -399,7 +402,7 @@ def test_what_killed_runs_have_left_is_swept_and_what_is_not_ours_is_not(
 def test_two_runs_at_a_time_of_the_same_split_are_refused(photos: Path, tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
-    with open_journal(out / ".train.journal"):
+    with locking(out / ".train.lock", wait_s=0):
         with pytest.raises(ValueError, match="another run is writing these shards at this moment"):
             write_shards(find_photos(photos), out)
         write_shards(find_photos(photos), out, split="valid")

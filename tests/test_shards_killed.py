@@ -15,11 +15,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL a
 DRIVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from agedphoto.datasets import ShardOptions, find_inputs, shards, write_splits
+from agedphoto.datasets import ShardOptions, encoding, find_inputs, write_splits
 
 train, valid, undisturbed, out = map(Path, sys.argv[1:5])
 rng = random.Random(int(sys.argv[5]))
-encode = shards.encode_photo
+encode = encoding.encode_photo
 
 def begin(folder, delay):
     if pid := os.fork():
@@ -27,7 +27,7 @@ def begin(folder, delay):
     def encode_slowly(*arguments, **options):
         time.sleep(delay)
         return encode(*arguments, **options)
-    shards.encode_photo = encode_slowly
+    encoding.encode_photo = encode_slowly
     try:
         write_splits(
             {"train": find_inputs(train), "valid": find_inputs(valid)}, folder,
