@@ -218,7 +218,8 @@ def _ours(shards: Path, crops: int, options: Options) -> Iterator[Iterator[list[
         pool = PhotoPool(int(sizes.sum()), device=torch.device("cpu"))
         decoder = CpuDecoder(index, RangeReader(), num_threads=1)
         supply = PhotoSupply(
-            decoder, pool, samples=np.arange(len(index)), most_decoding=4, on_error="raise",
+            decoder, pool, samples=np.arange(len(index)),
+            photo_bytes=sizes, most_decoding=4, on_error="raise",
             max_bad=0,
         )  # fmt: skip
         lanes = order.epoch(epoch, first_lane=0, num_lanes=options.batch_size)

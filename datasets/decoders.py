@@ -128,7 +128,8 @@ class AutoDecoder:
     def _switch(self, reason: str) -> None:
         try:
             second = self._make_second(reason)
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:
+            # On a thread of its own nobody would ever hear of it.
             self._reason = f"{reason}, but there is no other: {error}"
             return
         self._decoders.append(second)

@@ -65,6 +65,7 @@ class PhotoEncoder:
     decoding: MemoryBudget
 
     def __call__(self, item: tuple[PhotoInput, str]) -> EncodedPhoto | str:
+        """Encode a photograph under the key given with it; the reason if that cannot be done."""
         photo, key = item
         try:
             return self._encode(photo, key)

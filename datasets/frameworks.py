@@ -20,8 +20,11 @@ def _is_split_by_accelerate() -> bool:
     loading = sys.modules.get("accelerate.data_loader")
     if loading is None:
         return False
-    kinds = (loading.IterableDatasetShard, loading.DataLoaderDispatcher)
-    preparing = loading.prepare_data_loader.__code__
+    # Not there in every version.
+    kinds = tuple(
+        getattr(loading, name, None) for name in ("IterableDatasetShard", "DataLoaderDispatcher")
+    )
+    preparing = getattr(getattr(loading, "prepare_data_loader", None), "__code__", None)
     frame = sys._getframe(1)
     while frame is not None:
         # By type: their dispatcher says of itself that it is a DataLoader.

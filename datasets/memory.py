@@ -80,8 +80,17 @@ def _meminfo_available() -> int | None:
 
 
 def _cgroup_available() -> int | None:
-    """What a container may still take (cgroup v2)."""
-    group = Path("/sys/fs/cgroup")
+    """What this process may still take (cgroup v2): the least of its group and those above it."""
+    top, own = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.exists() else []
+    path = next((line[len("0::/") :] for line in lines if line.startswith("0::/")), "")
+    parts = [part for part in path.split("/") if part]
+    groups = [top.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    known = [free for group in groups if (free := _group_available(group)) is not None]
+    return min(known, default=None)
+
+
+def _group_available(group: Path) -> int | None:
     limit, used, details = (group / f"memory.{name}" for name in ("max", "current", "stat"))
     if not (limit.exists() and used.exists() and details.exists()):
         return None

@@ -30,6 +30,9 @@ from jaxtyping import Bool, Int
 
 from ..synth import draw_bits, sample_keys
 
+MOST_MIXED = 65_536
+"""Crops that one place of the batch may shuffle together: every place keeps a list of them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
@@ -56,6 +59,11 @@ class Order:
         for name in ("num_photos", "crops_per_photo", "global_batch", "mix_photos", "block_photos"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.mix_photos * self.crops_per_photo > MOST_MIXED:
+            raise ValueError(
+                f"mix_photos x crops_per_photo must be at most {MOST_MIXED:,}, got "
+                f"{self.mix_photos} x {self.crops_per_photo}; use less of either"
+            )
         if self.shard_photos and sum(self.shard_photos) != self.num_photos:
             raise ValueError(
                 f"shard_photos must add up to num_photos {self.num_photos}, got "
@@ -201,7 +209,8 @@ class _Line:
         keys = sample_keys(
             self._order.seed,
             self._epoch,
-            torch.full((len(numbers),), -1),
-            torch.tensor(numbers),
+            # Wherever a user's new tensors go, these stay here.
+            torch.full((len(numbers),), -1, device="cpu"),
+            torch.tensor(numbers, device="cpu"),
         )
         return draw_bits(keys, op=0, count=count).numpy()

@@ -7,6 +7,7 @@ same on every rank, so training goes on with another number of processes just as
 """
 
 import json
+import os
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from hashlib import sha256
@@ -139,6 +140,10 @@ class AgedPairs(IterableDataset):
             ("num_threads", 1 if num_threads is None else num_threads, 1),
             ("ready_batches", 0 if ready_batches is None else ready_batches, 0),
             ("max_bad", max_bad, 0),
+            ("crops_per_photo", crops_per_photo, 1),
+            ("mix_photos", mix_photos, 1),
+            ("pool_bytes", 3 if pool_bytes == "auto" else pool_bytes, 0),
+            ("cache_bytes", cache_bytes, 0),
         ):
             _check_whole(name, value, least)
         for name, choice, choices in (
@@ -151,6 +156,8 @@ class AgedPairs(IterableDataset):
                 raise ValueError(
                     f"{name} must be {' or '.join(map(repr, choices))}, got {choice!r}"
                 )
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(f"dtype must be a floating-point type of torch, got {dtype!r}")
         self.device = find_device(device)
         self.rank, self.world_size = find_rank(rank, world_size)
         self.batch_size, self.crop_px, self.split, self.view = batch_size, crop_px, split, view
@@ -209,6 +216,7 @@ class AgedPairs(IterableDataset):
             ),
             photo_pool,
             samples=self._sizes.numbers,
+            photo_bytes=self._sizes.bytes,
             # Enough for every thread, and for the batches of a GPU's decoder.
             most_decoding=max(32, 4 * (num_threads or num_cores())),
             on_error=on_error,
@@ -219,8 +227,22 @@ class AgedPairs(IterableDataset):
             (0 if self.device.type == "cpu" else 2) if ready_batches is None else ready_batches
         )
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        if self._stream:
+            # What the memory of the pool was used for before may still be under way; and who gets
+            # it after the pool must wait for what is done to it here.
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+            photo_pool.record_stream(self._stream)
         self._passes: WeakSet[Producer] = WeakSet()
         self._closed = False
+        self._process = os.getpid()
+        # Settled once: hashing all textures takes longer than a step of training.
+        recipe_text = json.dumps(self.ageing.recipe.to_dict(), sort_keys=True)
+        self._hashes = {
+            "recipe": sha256(recipe_text.encode()).hexdigest()[:16],
+            "textures": self.ageing.textures_on(self.device).fingerprint[:16],
+        }
+        # Counts who else has set the place: a pass that is under way then leaves it alone.
+        self._times_set = 0
         self._epoch = self._batches_done = 0
         self._resumed = False
 
@@ -249,7 +271,9 @@ class AgedPairs(IterableDataset):
     def bad(self) -> dict[str, str]:
         """Keys of the photos that could not be read on this rank so far, and why."""
         numbers = self._sizes.numbers
-        return {str(self._index.keys[numbers[n]]): why for n, why in self._supply.bad.items()}
+        # A list first: the maker may find another one meanwhile.
+        found = list(self._supply.bad.items())
+        return {str(self._index.keys[numbers[photo]]): why for photo, why in found}
 
     def __iter__(self) -> Iterator[Batch]:
         """Go through an epoch: from its start, or once from where `load_state_dict` has set it.
@@ -264,26 +288,27 @@ class AgedPairs(IterableDataset):
                 "AgedPairs has threads of its own and cannot run in a worker process of a "
                 "DataLoader; use num_workers=0"
             )
+        if os.getpid() != self._process:
+            raise ValueError("these pairs were opened in another process; open them in this one")
         refuse_second_split()
         if self._closed:
             raise ValueError("these pairs are closed; open new ones")
+        check_epoch(self._epoch)
         if not self._resumed:
             self._batches_done = 0
         self._resumed = False
         # Kept here, not in self: a pass that is under way goes on, whatever is set meanwhile.
-        epoch, first = self._epoch, self._batches_done
+        epoch, first, times_set = self._epoch, self._batches_done, self._times_set
         batches = self._made_ahead(self._make_batches(epoch, first))
         with closing(batches):
             for done in range(first + 1, len(self) + 1):
                 with self._clock.waiting(self.batch_size):
-                    following = None if self._closed else next(batches, None)
-                if following is None:
-                    raise ValueError("these pairs were closed while they were being used")
-                batch, made = following
+                    batch, made = self._next(batches)
                 self._hand_over(batch, made)
-                self._epoch, self._batches_done = (
-                    (epoch + 1, 0) if done == len(self) else (epoch, done)
-                )
+                if times_set == self._times_set:
+                    self._epoch, self._batches_done = (
+                        (epoch + 1, 0) if done == len(self) else (epoch, done)
+                    )
                 if done % REPORT_EVERY == 0:
                     self._supply.decoder.report_wait(self._clock.recent_wait_share())
                 with self._clock.using():
@@ -292,6 +317,7 @@ class AgedPairs(IterableDataset):
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch; the next pass begins there."""
         self._epoch, self._batches_done, self._resumed = check_epoch(epoch), 0, False
+        self._times_set += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the sequence of pairs: after the last batch that was handed out.
@@ -320,6 +346,7 @@ class AgedPairs(IterableDataset):
         self._epoch = check_epoch(state.get("epoch"))  # type: ignore[arg-type]
         self._batches_done = samples // self._order.global_batch
         self._resumed = True
+        self._times_set += 1
 
     def stats(self) -> dict[str, float]:
         """Return what has happened so far on this rank: counts, rates in 1/s, and shares of time.
@@ -369,6 +396,9 @@ class AgedPairs(IterableDataset):
         # Reads that are under way end at once, so that no thread waits for a network.
         self._reader.close()
         self._supply.decoder.close()
+        if self._stream:
+            self._stream.synchronize()
+        self._supply.pool.release()
 
     def __enter__(self) -> "AgedPairs":
         return self
@@ -390,14 +420,12 @@ class AgedPairs(IterableDataset):
 
     def _identity(self) -> dict[str, Any]:
         """What must agree for a place in the sequence to mean the same."""
-        order, ageing = self._order, self.ageing
-        recipe = json.dumps(ageing.recipe.to_dict(), sort_keys=True).encode()
+        order = self._order
         return {
             "seed": order.seed,
             "split": self.split,
-            "mode": ageing.mode,
-            "recipe": sha256(recipe).hexdigest()[:16],
-            "textures": ageing.textures_on(self.device).fingerprint[:16],
+            "mode": self.ageing.mode,
+            **self._hashes,
             "view": self.view,
             "side_px": self._side_px,
             "global_batch": order.global_batch,
@@ -428,7 +456,8 @@ class AgedPairs(IterableDataset):
         for _ in range(first, len(self)):
             step, wanted = ahead.next()
             # Another pass may be under way; what it brings must not push out what is being cut.
-            with supply.lock, self._on_stream():
+            # A pool cannot be written to from within a user's inference mode.
+            with supply.lock, self._on_stream(), torch.inference_mode(False), torch.no_grad():
                 with self._clock.fetching():
                     instead = supply.bring(step.photos.tolist(), wanted)
                 with self._clock.making(self.batch_size):
@@ -436,6 +465,20 @@ class AgedPairs(IterableDataset):
                     made = self._stream.record_event() if self._stream else None
             ahead.done()
             yield batch, made
+
+    def _next(self, batches: "Generator[_Made, None, None] | Producer[_Made]") -> "_Made":
+        """Wait for the next batch."""
+        following, error = None, None
+        try:
+            following = None if self._closed else next(batches, None)
+        except Exception as caught:
+            # What is closed under way fails in many ways; they all mean the same.
+            if not self._closed:
+                raise
+            error = caught
+        if following is None:
+            raise ValueError("these pairs were closed while they were being used") from error
+        return following
 
     def _made_ahead(
         self, batches: Generator["_Made", None, None]
@@ -464,7 +507,7 @@ _Made = tuple[Batch, torch.Event | None]
 
 def _check_whole(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def _run_lengths(values: Int[np.ndarray, " N"]) -> tuple[int, ...]:

@@ -48,9 +48,12 @@ class PhotoPool:
         """
         if capacity_bytes < 3:
             raise ValueError(f"capacity_bytes must hold at least one pixel, got {capacity_bytes}")
-        self._flat = torch.empty(
-            capacity_bytes, dtype=torch.uint8, device=device, pin_memory=pinned
-        )
+        # Within inference mode it could not be written to outside of it.
+        with torch.inference_mode(False):
+            self._flat = torch.empty(
+                capacity_bytes, dtype=torch.uint8, device=device, pin_memory=pinned
+            )
+        self._capacity_bytes = capacity_bytes
         # In order of last use, oldest first.
         self._places: OrderedDict[int, _Place] = OrderedDict()
         self._used_bytes = 0
@@ -60,7 +63,7 @@ class PhotoPool:
     @property
     def capacity_bytes(self) -> int:
         """Size of the buffer."""
-        return self._flat.numel()
+        return self._capacity_bytes
 
     @property
     def device(self) -> torch.device:
@@ -88,6 +91,15 @@ class PhotoPool:
         place = self._places[photo]
         self._places.move_to_end(photo)
         return self._flat[place.offset : place.end].view(place.height, place.width, 3)
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Say that a stream uses the memory, which then is given to nobody before that is done."""
+        if self._flat.device.type == "cuda":
+            self._flat.record_stream(stream)
+
+    def release(self) -> None:
+        """Give the memory back; the pool cannot be used any more."""
+        self._flat = self._flat.new_empty(0)
 
     def has_room(self, size: int, *, keep: Collection[int]) -> bool:
         """Whether so many bytes fit beside the photos to keep."""

@@ -5,7 +5,7 @@ Whatever it raises, the one who asks gets, in its place in the sequence. Closing
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -60,7 +60,9 @@ class Producer(Generic[T], Iterator[T]):
             self._stopped = True
             self._ready.clear()
             self._changed.notify_all()
-        self._thread.join(PATIENCE_S)
+        # Garbage collection may close it from within.
+        if self._thread is not current_thread():
+            self._thread.join(PATIENCE_S)
 
     def _run(self) -> None:
         try:

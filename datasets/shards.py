@@ -173,7 +173,7 @@ def _differences(before: dict[str, dict], now: dict[str, dict]) -> Iterator[str]
         for name in dict.fromkeys([*before[split], *plan]):
             old, new = before[split].get(name), plan.get(name)
             if old != new:
-                yield f"{_PLAIN[name] if name in _PLAIN else f'{name} was {old!r}, is {new!r}'}{where}"
+                yield _PLAIN.get(name, f"{name} was {old!r}, is {new!r}") + where
 
 
 _PLAIN = {

@@ -19,6 +19,10 @@ def check_state(
         ValueError: If something differs, with what was and what is, and the batch size that would
             fit; or if the state is damaged.
     """
+    if not isinstance(state, Mapping) or "global_batch" not in state:
+        raise ValueError(
+            f"this is no state of AgedPairs: {str(state)[:80]!r}; use its state_dict()"
+        )
     differing = [name for name in expected if state.get(name) != expected[name]]
     if differing:
         changes = "; ".join(

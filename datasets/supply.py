@@ -7,7 +7,6 @@ in the order in which batches will ask for them, as far ahead as the pool has ro
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future
-from itertools import islice
 from threading import Lock
 from typing import Literal, TypeAlias
 
@@ -19,6 +18,9 @@ from .order import BatchOrder
 from .pool import PhotoPool
 
 OnError: TypeAlias = Literal["raise", "skip", "substitute"]
+
+DECODING_BYTES = 2_000_000_000
+"""Of decoded photos on their way to the pool, beyond those that are needed at once."""
 
 AHEAD_SHARE = 0.75
 """Of the pool, for photos that the batches ahead want; the rest holds those wanted again later."""
@@ -93,6 +95,7 @@ class PhotoSupply:
         pool: PhotoPool,
         *,
         samples: Int[np.ndarray, " N"],
+        photo_bytes: Int[np.ndarray, " N"],
         most_decoding: int,
         on_error: OnError,
         max_bad: int,
@@ -103,6 +106,7 @@ class PhotoSupply:
             decoder: Reads and decodes.
             pool: Holds the photos.
             samples: Number of each photo in the decoder's index.
+            photo_bytes: Size of each photo in the pool.
             most_decoding: Photos that may be on their way at a time, beyond those needed at once.
             on_error: What to do about a photo that cannot be read or decoded: raise the error;
                 skip it, its crops are black and not valid; or substitute the next good one.
@@ -113,7 +117,8 @@ class PhotoSupply:
         """Photos that could not be had, and why."""
         self.num_decoded = 0
         self.lock = Lock()
-        self._samples, self._most_decoding = samples, most_decoding
+        self._samples, self._photo_bytes = samples, photo_bytes
+        self._most_decoding = most_decoding
         self._on_error, self._max_bad = on_error, max_bad
         self._decoding: dict[int, Future[Photo]] = {}
 
@@ -156,20 +161,30 @@ class PhotoSupply:
             self._decoding.pop(photo).cancel()
         for photo in needed:
             self._begin(photo)
-        room = self._most_decoding - len(self._decoding)
-        missing = (p for p in wanted if p not in self.pool and p not in self._decoding)
-        for photo in islice((p for p in missing if p not in self.bad), max(0, room)):
-            self._begin(photo)
+        on_the_way = sum(int(self._photo_bytes[photo]) for photo in self._decoding)
+        for photo in wanted:
+            if len(self._decoding) >= self._most_decoding or on_the_way >= DECODING_BYTES:
+                break
+            if photo not in self.bad and self._begin(photo):
+                on_the_way += int(self._photo_bytes[photo])
 
-    def _begin(self, photo: int) -> None:
-        if photo not in self.pool and photo not in self._decoding:
-            self._decoding[photo] = self.decoder.submit(int(self._samples[photo]))
+    def _begin(self, photo: int) -> bool:
+        """Begin to decode a photo if nobody has; say whether that was so."""
+        if photo in self.pool or photo in self._decoding:
+            return False
+        self._decoding[photo] = self.decoder.submit(int(self._samples[photo]))
+        return True
 
     def _store(self, needed: Collection[int], keep: Collection[int]) -> None:
         """Put photos into the pool: those needed, once they are there, and what else is ready."""
         for photo, decoding in list(self._decoding.items()):
+            is_needed = photo in needed
             # One that failed waits until it is needed: the same batch raises in every run.
-            if photo not in needed and not (decoding.done() and not decoding.exception()):
+            if not is_needed and not (decoding.done() and not decoding.exception()):
+                continue
+            # What stands in for bad photos was not planned for; what is needed now comes first.
+            has_room = self.pool.has_room(int(self._photo_bytes[photo]), keep=keep)
+            if not (is_needed or has_room):
                 continue
             del self._decoding[photo]
             try:
@@ -177,11 +192,7 @@ class PhotoSupply:
             except (ValueError, OSError) as error:
                 self._note_bad(photo, error)
                 continue
-            # What stands in for bad photos was not planned for; what is needed now comes first.
-            size = pixels.numel()
-            kept = keep if self.pool.has_room(size, keep=keep) else needed
-            if photo in needed or kept is keep:
-                self.pool.put(photo, pixels, keep=kept)
+            self.pool.put(photo, pixels, keep=keep if has_room else needed)
             self.num_decoded += 1
 
     def _note_bad(self, photo: int, error: ValueError | OSError) -> None:

@@ -1,6 +1,9 @@
 """Photographs as bytes."""
 
 import io
+import os
+import subprocess
+import sys
 from contextlib import suppress
 
 import imagecodecs
@@ -154,3 +157,46 @@ def test_unknown_names_are_answered_with_the_list():
 def test_a_photo_that_a_format_cannot_hold_is_an_error_with_its_size():
     with pytest.raises(ValueError, match="16384 x 2 px cannot be written as webp"):
         encode_photo(np.zeros((2, 16384, 3), np.uint8), "webp")
+
+
+# Children of a process that has encoded nothing but what the import does.
+FIRST_ENCODERS = """
+import os, threading
+import numpy as np
+from agedphoto.datasets import decode_photo, encode_photo
+
+rng = np.random.default_rng(0)
+photos = [rng.integers(0, 64, (30, 40, 3), dtype=np.uint8) for _ in range(4)]
+
+def encode_all_at_once():
+    barrier, right = threading.Barrier(len(photos)), []
+    def encode(photo):
+        barrier.wait()
+        data = encode_photo(photo)
+        right.append(data)
+    threads = [threading.Thread(target=encode, args=(photo,)) for photo in photos]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    decoded = {decode_photo(data, "j2c").tobytes() for data in right}
+    return decoded == {photo.tobytes() for photo in photos}
+
+wrong = 0
+for _ in range(400):
+    if not (child := os.fork()):
+        try:
+            os._exit(0 if encode_all_at_once() else 1)
+        finally:
+            os._exit(2)
+    wrong += os.waitpid(child, 0)[1] != 0
+print(wrong)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_threads_that_encode_the_first_photos_of_a_process_together_do_not_spoil_them():
+    """OpenJPH fills its tables when it is first used; about one process of a hundred failed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIRST_ENCODERS],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    assert done.stdout == "0\n", done.stderr

@@ -50,6 +50,18 @@ def test_a_container_may_have_less(host):
     assert host(sys__fs__cgroup__memory_max="max\n") == 8 * GIB
 
 
+def test_a_job_may_have_less_than_the_machine(host):
+    """As under a scheduler: the limit is that of a group further down."""
+    deep = {
+        "proc__meminfo": MEMINFO,
+        "proc__self__cgroup": "0::/jobs/job7/task\n",
+        "sys__fs__cgroup__jobs__job7__memory_max": f"{2 * GIB}\n",
+        "sys__fs__cgroup__jobs__job7__memory_current": f"{GIB}\n",
+        "sys__fs__cgroup__jobs__job7__memory_stat": "anon 1\n",
+    }
+    assert host(**deep) == GIB
+
+
 def test_without_system_files_there_is_a_guess(host, monkeypatch):
     assert host() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     monkeypatch.delattr(os, "sysconf")

@@ -197,8 +197,11 @@ def test_a_foreign_state_is_refused_with_what_differs_and_what_would_fit(open_pa
         open_pairs(recipe=Recipe(name="grain", defects=(Grain(),))).load_state_dict(state)
     with pytest.raises(ValueError, match="textures was"):
         open_pairs(textures=TextureBank.synthesize(5, size_px=64)).load_state_dict(state)
-    with pytest.raises(ValueError, match="version was None, is 2"):
-        open_pairs().load_state_dict({})
+    with pytest.raises(ValueError, match="version was 1, is 2"):
+        open_pairs().load_state_dict(state | {"version": 1})
+    for nothing in ({}, None, [1]):
+        with pytest.raises(ValueError, match="this is no state of AgedPairs"):
+            open_pairs().load_state_dict(nothing)
 
 
 def test_a_state_of_other_photos_is_refused(open_pairs, make_shards):
@@ -443,12 +446,12 @@ def test_times_add_up(open_pairs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop_px": 0}, "crop_px must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"prefetch_batches": 0}, "prefetch_batches must be at least 1, got 0"),
-        ({"num_threads": 0}, "num_threads must be at least 1, got 0"),
-        ({"crops_per_photo": 0}, "crops_per_photo must be at least 1, got 0"),
-        ({"mix_photos": 0}, "mix_photos must be at least 1, got 0"),
+        ({"crop_px": 0}, "crop_px must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"prefetch_batches": 0}, "prefetch_batches must be a whole number of at least 1, got 0"),
+        ({"num_threads": 0}, "num_threads must be a whole number of at least 1, got 0"),
+        ({"crops_per_photo": 0}, "crops_per_photo must be a whole number of at least 1, got 0"),
+        ({"mix_photos": 0}, "mix_photos must be a whole number of at least 1, got 0"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"split": "test"}, "no split 'test' in .*; there are: train"),
         ({"rank": 2, "world_size": 2}, "rank must be 0 to 1"),

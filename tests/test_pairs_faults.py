@@ -241,3 +241,96 @@ def test_control_c_leaves_nothing_behind(shards, tmp_path, ready_batches, ending
         os.killpg(process.pid, 0)
     if memory:
         assert set(Path("/dev/shm").iterdir()) <= memory
+
+
+@pytest.mark.parametrize("ready_batches", [0, 2])
+def test_closing_from_another_thread_says_so(open_pairs, monkeypatch, ready_batches):
+    read, reading = ShardIndex.read_bytes, threading.Event()
+
+    def slowly(index, sample, *more):
+        reading.set()
+        time.sleep(0.2)
+        return read(index, sample, *more)
+
+    monkeypatch.setattr(ShardIndex, "read_bytes", slowly)
+    source = open_pairs(ready_batches=ready_batches, num_threads=1)
+    closing = threading.Thread(target=lambda: (reading.wait(5), source.close()))
+    closing.start()
+    with pytest.raises(ValueError, match="these pairs were closed while they were being used"):
+        list(source)
+    closing.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_told_to_open_its_own(open_pairs):
+    source = open_pairs()
+    next(iter(source))
+    child = os.fork()
+    if not child:
+        try:
+            next(iter(source))
+            os._exit(1)
+        except ValueError as error:
+            os._exit(0 if "opened in another process" in str(error) else 2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("ready_batches", [0, 2])
+def test_inference_mode_makes_no_difference(open_pairs, ready_batches):
+    expected = list(open_pairs())
+    with torch.inference_mode():
+        source = open_pairs(ready_batches=ready_batches)
+        inside = list(source)
+    assert same(inside, expected)
+    assert same(take(source, 7), take(open_pairs(), 14)[7:])
+    assert not inside[0].aged.is_inference()
+
+
+def test_a_place_that_is_set_during_a_pass_stays(open_pairs):
+    source = open_pairs()
+    batches = iter(source)
+    next(batches)
+    source.set_epoch(7)
+    next(batches)
+    assert source.state_dict()["epoch"] == 7
+    fresh = open_pairs()
+    fresh.set_epoch(7)
+    assert same(list(source), list(fresh))
+
+
+def test_a_default_device_has_no_say_in_the_order(open_pairs):
+    expected = take(open_pairs(), 3)
+    with torch.device("meta"):
+        source = open_pairs()
+        got = [batch.photos for batch in take(source, 3)]
+    assert got == [batch.photos for batch in expected]
+
+
+def test_a_large_photo_among_small_ones_fits_where_it_is_said_to(make_shards, open_pairs):
+    """With just the memory that the message asks for, training goes through."""
+    odd = make_shards([(20, 20)] * 30 + [(60, 60)] + [(20, 20)] * 30, name="odd", format="png")
+    options = {"batch_size": 2, "crops_per_photo": 2, "mix_photos": 1}
+    with pytest.raises(ValueError, match="need up to") as caught:
+        open_pairs(odd, pool_bytes=1, **options)
+    least = int(str(caught.value).partition("up to ")[2].partition(";")[0].replace(",", ""))
+    source = open_pairs(odd, pool_bytes=least, **options)
+    assert len(take(source, 3 * len(source))) == 3 * len(source)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mix_photos": 1.5}, "mix_photos must be a whole number of at least 1, got 1.5"),
+        ({"crops_per_photo": "4"}, "crops_per_photo must be a whole number of at least 1, got '4'"),
+        ({"batch_size": 8.0}, "batch_size must be a whole number of at least 1, got 8.0"),
+        ({"pool_bytes": "big"}, "pool_bytes must be a whole number"),
+        ({"cache_bytes": -1}, "cache_bytes must be a whole number of at least 0, got -1"),
+        ({"dtype": "float32"}, "dtype must be a floating-point type of torch, got 'float32'"),
+        ({"dtype": torch.uint8}, "dtype must be a floating-point type"),
+        ({"mix_photos": 10**9}, "mix_photos x crops_per_photo must be at most 65,536"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(open_pairs, options, message):
+    with pytest.raises(ValueError, match=message):
+        open_pairs(**options)

@@ -52,6 +52,7 @@ def supply_of(decoder, *, num=10, room=10, on_error: OnError = "raise", max_bad=
         decoder,
         PhotoPool(room * BYTES, device=CPU),
         samples=np.arange(num),
+        photo_bytes=np.full(num, BYTES),
         most_decoding=most_decoding,
         on_error=on_error,
         max_bad=max_bad,

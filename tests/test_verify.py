@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from agedphoto.datasets import Verification, open_index, verify_shards
-from agedphoto.datasets.tar_file import Member, dali_index
 from tests.conftest import photo_like
 
 SIZES = [(20, 30), (24, 16), (16, 16), (18, 40), (30, 30), (8, 8)]
@@ -236,10 +235,3 @@ def test_many_threads_find_the_same(shards: Path):
     change(shards / "train-000002.tar", 30)
     found = [verify_shards(open_index(shards), num_threads=n).faults for n in (1, 7)]
     assert found[0] == found[1] != ()
-
-
-def test_an_idx_is_that_of_wds2idx_for_any_names():
-    listed = [Member("a/b.jpg", 512, 3), Member("a/b.x.json", 1536, 4), Member("c.d.png", 9, 1)]
-    assert dali_index(listed) == (
-        b"v1.2 2\njpg 512 3 a/b.jpg x.json 1536 4 a/b.x.json\nd.png 9 1 c.d.png\n"
-    )
