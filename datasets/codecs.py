@@ -26,6 +26,7 @@ from .photos import (
     open_photo,
     read_photo,
 )
+from .plain import is_whole
 
 Format: TypeAlias = Literal["htj2k", "png", "webp", "jpeg"]
 """Formats that photographs are encoded in."""
@@ -160,6 +161,8 @@ def _decode_any(data: bytes, pixel_limit: int) -> np.ndarray:
 def _is_plain(image: Image.Image, data: bytes) -> bool:
     """Whether it is stored as upright 8-bit RGB and nothing has to be converted."""
     if image.format not in _PLAIN_DECODERS or image.mode != "RGB":
+        return False
+    if not is_whole(data, image.format):
         return False
     if "icc_profile" in image.info or "transparency" in image.info:
         return False

@@ -7,6 +7,7 @@ not plain, so a mistake here costs speed and never pixels.
 """
 
 import struct
+import zlib
 from collections.abc import Callable
 
 from PIL import Image
@@ -27,6 +28,28 @@ def plain_size(data: bytes, extension: str) -> Size | None:
         return read(data) if read else None
     except (struct.error, IndexError):
         return None
+
+
+def is_whole(data: bytes, format: str | None) -> bool:
+    """Whether a file of Pillow's format JPEG or PNG is all there; of others nothing is said.
+
+    The decoder of JPEG fills in what is missing, and that of PNG loses memory over it.
+    """
+    if format == "JPEG":
+        return data.endswith(b"\xff\xd9")
+    return format != "PNG" or _png_is_whole(data)
+
+
+def _png_is_whole(data: bytes) -> bool:
+    place, kind = 8, b""
+    while kind != b"IEND":
+        if place + 12 > len(data):
+            return False
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length
+        if place > len(data) or not _agrees(data, place, length):
+            return False
+    return True
 
 
 def _htj2k_size(data: bytes) -> Size | None:
@@ -66,10 +89,17 @@ def _png_size(data: bytes) -> Size | None:
         elif kind not in (b"IHDR", b"IDAT", b"IEND", b"cHRM", b"gAMA", b"pHYs", b"sRGB", b"tIME"):
             return None
         place += 12 + length
-        if place > len(data):
+        # imagecodecs leaks the picture of a file that it cannot decode, so none may get there.
+        if place > len(data) or not _agrees(data, place, length):
             return None
         if kind == b"IEND":
             return height, width
+
+
+def _agrees(data: bytes, end: int, length: int) -> bool:
+    """Whether the chunk of PNG that ends here has the checksum that it says."""
+    begin = end - 8 - length
+    return struct.unpack_from(">I", data, end - 4)[0] == zlib.crc32(data[begin : end - 4])
 
 
 def _webp_size(data: bytes) -> Size | None:
