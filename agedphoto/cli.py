@@ -268,6 +268,14 @@ class Train:
     """Crops that an epoch takes of each photo."""
     seed: int = 0
     """Of the order, the crops and the ageing."""
+    decoder: Literal["auto", "cpu", "dali"] = "auto"
+    """Who decodes photos; doctor says what auto takes."""
+    pool: Literal["device", "host"] = "device"
+    """Where decoded photos are kept."""
+    on_error: Literal["raise", "skip", "substitute"] = "raise"
+    """About photos that cannot be read: stop, leave them out, or put others in their place."""
+    cache_dir: Path | None = None
+    """Where to keep what is read over the network; nowhere if not given."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps; under torchrun auto is one GPU a rank."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -289,6 +297,12 @@ class Train:
             crops_per_photo=self.crops_per_photo,
             seed=self.seed,
             device=self.device,
+            loading={
+                "decoder": self.decoder,
+                "pool": self.pool,
+                "on_error": self.on_error,
+                "cache_dir": self.cache_dir,
+            },
             dry_run=self.dry_run,
             warn=_warn,
         )

@@ -42,6 +42,7 @@ def run_training(
     crops_per_photo: int,
     seed: int,
     device: str,
+    loading: dict[str, Any] | None = None,
     dry_run: bool,
     warn: Callable[[str], None],
 ) -> dict[str, Any] | None:
@@ -72,6 +73,7 @@ def run_training(
         rank=rank,
         world_size=world_size,
         textures=TextureBank.synthesize(TRAIN_TEXTURES),
+        **(loading or {}),
     ) as pairs:
         if rank == 0:
             for key in pairs.left_out:
@@ -90,6 +92,9 @@ def run_training(
                 result = train(pairs, out, config, validation=validation, progress=True)
             except ValueError as error:
                 raise UnfinishedError(f"training ended early: {error}") from error
+        # Each rank knows its own.
+        for key, reason in pairs.bad.items():
+            warn(f"not read: {key}: {reason}")
     if rank == 0:
         last = result.log[-1]
         quality = "" if last["psnr_db"] is None else f", {last['psnr_db']:.2f} dB"

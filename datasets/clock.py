@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 
 
 class Clock:
@@ -13,7 +14,10 @@ class Clock:
         """Handed out."""
         self.first_batch_s = 0.0
         """From the first request to the first batch."""
-        self._wait_s = self._total_s = 0.0
+        self._wait_s = self._stall_s = self._total_s = 0.0
+        # What the user's own thread made while it waited, where nothing is made ahead.
+        self._user = 0
+        self._made_meanwhile_s = 0.0
         self._fetch_s = self._make_s = 0.0
         self._made_pairs = 0
         self._first_pairs = 0
@@ -23,10 +27,13 @@ class Clock:
     def waiting(self, pairs: int) -> Iterator[None]:
         """Of the user: while a batch of so many pairs is waited for."""
         begun = time.perf_counter()
+        self._user, self._made_meanwhile_s = get_ident(), 0.0
         yield
         elapsed = time.perf_counter() - begun
+        self._user = 0
         if self.pairs:
-            self._wait_s += elapsed
+            self._wait_s += elapsed - self._made_meanwhile_s
+            self._stall_s += elapsed
             self._total_s += elapsed
         else:
             # As MLPerf Storage does: how a run starts says nothing of how it goes on.
@@ -55,8 +62,11 @@ class Clock:
         """Of the maker: while so many pairs are cut and aged (on a GPU: while that is launched)."""
         begun = time.perf_counter()
         yield
-        self._make_s += time.perf_counter() - begun
+        elapsed = time.perf_counter() - begun
+        self._make_s += elapsed
         self._made_pairs += pairs
+        if get_ident() == self._user:
+            self._made_meanwhile_s += elapsed
 
     def recent_wait_share(self) -> float:
         """Return the share of time spent waiting since this was last asked."""
@@ -74,6 +84,6 @@ class Clock:
             "first_batch_s": self.first_batch_s,
             "wait_share": self._wait_s / total,
             "make_share": self._make_s / total,
-            "accelerator_utilization": 1.0 - self._wait_s / total,
+            "accelerator_utilization": 1.0 - self._stall_s / total,
             "seconds": self._total_s,
         }

@@ -352,9 +352,10 @@ class AgedPairs(IterableDataset):
         """Return what has happened so far on this rank: counts, rates in 1/s, and shares of time.
 
         Times leave out the first batch, which has `first_batch_s` to itself. `wait_share` is the
-        share of the time in which the user of the pairs stood still for want of a batch, and
-        `accelerator_utilization` the rest, as MLPerf Storage defines it. `make_share` is the time
-        that cropping and ageing took (on a GPU: to launch it), as a share of the same time.
+        share of the time in which the user of the pairs waited: for photos, or where batches are
+        made ahead, for a batch. `make_share` is the time that cropping and ageing took (on a GPU:
+        to launch it), as a share of the same time. `accelerator_utilization` is the share that the
+        user had for other things than getting batches, as MLPerf Storage defines it.
         """
         clock, supply, reads = self._clock, self._supply, self._reader.counts
         rates = clock.rates()

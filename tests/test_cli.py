@@ -12,6 +12,7 @@ from PIL import Image
 
 from agedphoto import __version__
 from agedphoto.cli import main
+from agedphoto.datasets import open_index
 
 VERBS = ("demo", "shard", "index", "verify", "train", "restore", "doctor")
 
@@ -144,6 +145,28 @@ def test_photos_smaller_than_the_crop_are_named_and_left_out(make_shards, tmp_pa
     assert "0000 is smaller than the crop of 64 px" in captured.err
     assert json.loads(captured.out)["implied"]["photos"] == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_training_goes_on_past_a_damaged_photo_if_asked_to_and_names_it(
+    make_shards, tmp_path, capsys
+):
+    shards = make_shards([(64, 80)] * 4)
+    index = open_index(shards)
+    tar = shards / "train-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[int(index.offset[2]) + 40] ^= 1
+    tar.write_bytes(data)
+    train = ["train", "--shards", shards, "--preset", "tiny", "--crop-px", 32, "--batch-size", 4]
+    train += ["--num-pairs", 128, "--warmup-pairs", 0, "--log-every", 64]
+    assert main([str(word) for word in [*train, "--out", tmp_path / "stopped"]]) == 1
+    assert "photograph '0002' of" in capsys.readouterr().err
+    past = [*train, "--out", tmp_path / "past", "--on-error", "skip", "--pool", "host"]
+    assert main([str(word) for word in past]) == 0
+    captured = capsys.readouterr()
+    assert "agedphoto: not read: 0002: photograph '0002' of" in captured.err
+    assert "decoder cpu" in captured.out
+    last = json.loads((tmp_path / "past" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["bad_photos"] == 1
 
 
 def test_shard_train_restore_is_one_way(make_photos, tmp_path, capsys):

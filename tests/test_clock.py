@@ -54,6 +54,21 @@ def test_recent_waiting_is_told_apart_from_earlier():
     assert clock.recent_wait_share() < 0.1
 
 
+def test_what_is_made_while_waiting_is_no_waiting():
+    clock = Clock()
+    for _ in range(3):
+        with clock.waiting(1):
+            with clock.fetching():
+                time.sleep(0.01)
+            with clock.making(1):
+                time.sleep(0.04)
+        with clock.using():
+            time.sleep(0.05)
+    rates = clock.rates()
+    assert rates["wait_share"] == pytest.approx(0.1, abs=0.08)
+    assert rates["accelerator_utilization"] == pytest.approx(0.5, abs=0.15)
+
+
 def test_making_is_counted_by_its_own_thread():
     clock = Clock()
     with clock.fetching():

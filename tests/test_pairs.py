@@ -437,7 +437,10 @@ def test_times_add_up(open_pairs):
     assert 0 < stats["first_batch_s"] < elapsed
     after_the_first = stats["pairs"] - 8
     assert 0.5 * elapsed < after_the_first / stats["pairs_per_s"] <= elapsed
-    assert stats["wait_share"] + stats["accelerator_utilization"] == pytest.approx(1)
+    stalled = 1 - stats["accelerator_utilization"]
+    # Made in the user's own thread, which is work and no waiting.
+    assert stats["wait_share"] + stats["make_share"] == pytest.approx(stalled, abs=0.1)
+    assert stats["wait_share"] < stalled < 1
     assert stats["pairs_per_s_unhindered"] > stats["pairs_per_s"]
     assert stats["decode_cpu_s"] > 0
     assert stats["bytes_read"] > 0

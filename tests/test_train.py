@@ -182,6 +182,7 @@ def test_the_log_says_what_happened(make_pairs, tmp_path):
     assert [record["psnr_db"] is None for record in log] == [True, True, False, True, True, False]
     assert log[-1].keys() == {
         "seen", "seconds", "loss", "psnr_db", "lr", "pairs_per_s", "wait_share",
+        "bad_photos",
     }  # fmt: skip
     for record in log:
         before = record["seen"] - 4
@@ -267,14 +268,14 @@ def test_a_folder_that_cannot_be_is_refused(make_pairs, tmp_path):
 def test_training_that_diverges_is_an_error_and_saves_nothing(make_pairs, tmp_path, spoil):
     pairs, config = make_pairs(), TrainConfig(**QUICK, num_pairs=8)
     if spoil == "pairs":
-        whole = pairs._make
+        whole = pairs._maker.make
 
         def poisoned(*args):
             batch = whole(*args)
             batch.aged[:] = math.nan
             return batch
 
-        pairs._make = poisoned
+        pairs._maker.make = poisoned
     else:
         # The loss of the one and only step is finite; what the step makes of the weights is not.
         config = TrainConfig(**QUICK, num_pairs=1, lr=1e300)
@@ -287,7 +288,7 @@ def test_training_that_diverges_is_an_error_and_saves_nothing(make_pairs, tmp_pa
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError, RuntimeError])
 def test_a_training_that_is_broken_off_leaves_no_model(make_pairs, tmp_path, fault):
     pairs = make_pairs()
-    whole, count = pairs._make, 0
+    whole, count = pairs._maker.make, 0
 
     def breaking(*args):
         nonlocal count
@@ -296,7 +297,7 @@ def test_a_training_that_is_broken_off_leaves_no_model(make_pairs, tmp_path, fau
             raise fault("in the middle")
         return whole(*args)
 
-    pairs._make = breaking
+    pairs._maker.make = breaking
     with pytest.raises(fault, match="in the middle"):
         train(pairs, tmp_path / "run", TrainConfig(**QUICK, num_pairs=400))
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [

@@ -239,6 +239,7 @@ def train(
                     "lr": lr,
                     "pairs_per_s": round(seen / seconds, 1),
                     "wait_share": round(pairs.stats()["wait_share"], 4),
+                    "bad_photos": int(pairs.stats()["bad_photos"]),
                 }
                 log.append(record)
                 if main:
