@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -319,8 +320,13 @@ def test_cpu_time_outlives_a_pipeline_that_is_built_again(decode, decoders, tmp_
 def dali_threads() -> list[str]:
     """Names of our threads, and numbers of DALI's."""
     ours = [t.name for t in threading.enumerate() if t.name.startswith(("dali-", "read-"))]
-    tasks = Path("/proc/self/task").iterdir()
-    return ours + [t.name for t in tasks if (t / "comm").read_text().startswith("[DALI]")]
+    theirs = []
+    for task in Path("/proc/self/task").iterdir():
+        # A thread may end between being listed and being asked its name.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "comm").read_text().startswith("[DALI]"):
+                theirs.append(task.name)
+    return ours + theirs
 
 
 @needs_dali

@@ -28,7 +28,7 @@ def full_demo(tmp_path_factory) -> Path:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {folder / 'demo' / 'report.html'}"
-    for stage in ("shard", "textures", "train", "restore"):
+    for stage in ("shard train", "textures", "train", "restore"):
         assert f"{stage}:" in done.stderr, "every stage shows its progress"
     return folder / "demo"
 
