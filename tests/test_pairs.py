@@ -250,6 +250,25 @@ def test_each_rank_decodes_its_own_photos_alone(open_pairs):
     assert len(decoded[0] & decoded[1]) <= 1
 
 
+@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
+def test_all_ranks_together_decode_what_one_alone_would(make_shards, open_pairs, world_size):
+    """A batch more at most: what is wanted next, and a photo at each border of two ranks."""
+    many = make_shards([(16 + n % 3, 18) for n in range(96)], name="many", format="png")
+    options = {"crops_per_photo": 4, "prefetch_batches": 1, "mix_photos": 1}
+
+    def decoded(rank: int, ranks: int) -> int:
+        source = open_pairs(many, batch_size=24 // ranks, rank=rank, world_size=ranks, **options)
+        for number, _ in enumerate(source, 1):
+            if number == len(source):
+                break
+        return int(source.stats()["photos_decoded"])
+
+    alone = decoded(0, 1)
+    together = sum(decoded(rank, world_size) for rank in range(world_size))
+    assert 96 <= alone <= 96 + 24
+    assert abs(together - alone) <= 24
+
+
 @pytest.mark.parametrize("prefetch_batches", [1, 4, 8])
 @pytest.mark.parametrize("mix_photos", [1, 4])
 def test_what_does_not_fit_is_decoded_about_once_an_epoch(
