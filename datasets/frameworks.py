@@ -1,6 +1,7 @@
 """Frameworks that wrap loaders: AgedPairs has split its batches over the ranks already."""
 
 import sys
+from types import CodeType, ModuleType
 
 
 def refuse_second_split() -> None:
@@ -20,15 +21,26 @@ def _is_split_by_accelerate() -> bool:
     loading = sys.modules.get("accelerate.data_loader")
     if loading is None:
         return False
-    # Not there in every version.
-    kinds = tuple(
-        getattr(loading, name, None) for name in ("IterableDatasetShard", "DataLoaderDispatcher")
-    )
-    preparing = getattr(getattr(loading, "prepare_data_loader", None), "__code__", None)
+    splitting = {_code_of(loading, name) for name in _SPLITTING}
     frame = sys._getframe(1)
     while frame is not None:
-        # By type: their dispatcher says of itself that it is a DataLoader.
-        if type(frame.f_locals.get("self")) in kinds or frame.f_code is preparing:
+        # By code alone: to look at its variables would keep alive what the caller has forgotten.
+        if frame.f_code in splitting:
             return True
         frame = frame.f_back
     return False
+
+
+_SPLITTING = (
+    "IterableDatasetShard.__iter__",
+    "DataLoaderDispatcher.__iter__",
+    "prepare_data_loader",
+)
+
+
+def _code_of(module: ModuleType, name: str) -> CodeType | None:
+    """Return the code of a function; None where a version has none of that name."""
+    found: object = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return getattr(found, "__code__", None)

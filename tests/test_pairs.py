@@ -431,7 +431,10 @@ def test_closing_leaves_no_threads(open_pairs):
     source.close()
 
 
-def test_pairs_that_are_forgotten_leave_no_threads(shards, textures):
+@pytest.mark.parametrize("library", ["json", "accelerate.data_loader"])
+def test_pairs_that_are_forgotten_leave_no_threads(shards, textures, library):
+    """Whatever else is imported and might look for them."""
+    pytest.importorskip(library)
     before = threads_at_work()
     source = AgedPairs(
         shards, crop_px=CROP, batch_size=2, textures=textures, device="cpu", rank=0, world_size=1
