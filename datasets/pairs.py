@@ -120,8 +120,9 @@ class AgedPairs(IterableDataset):
                 epoch, as far as the pool has room.
             ready_batches: Batches made ahead on a thread of their own; 0 makes each when it is
                 asked for. None is 2 on a GPU, and 0 on a CPU, which has no time to spare.
-            on_error: About photos that cannot be read: raise the error; skip them (black, and not
-                valid); or substitute the next good one. See also `bad`.
+            on_error: About photos that cannot be read: raise the error; skip them (a black photo
+                is aged in their place, and is not valid); or substitute the next good one. See
+                also `bad`.
             max_bad: With more bad photos than this, on this rank, the error is raised after all.
             retries: Of a read over the network.
             deadline_s: Longest time that a read may take, retries included.

@@ -109,7 +109,7 @@ class PhotoSupply:
             photo_bytes: Size of each photo in the pool.
             most_decoding: Photos that may be on their way at a time, beyond those needed at once.
             on_error: What to do about a photo that cannot be read or decoded: raise the error;
-                skip it, its crops are black and not valid; or substitute the next good one.
+                skip it, nothing is there in its place; or substitute the next good one.
             max_bad: More bad photos than that raise an error whatever `on_error` says.
         """
         self.decoder, self.pool = decoder, pool
