@@ -1,32 +1,45 @@
 """Ageing: what time does to a photograph, as keyed, replayable tensor operations."""
 
 from .ageing import AgedPhotos, Ageing
+from .augment import Augment
+from .composites import AnyOrder, Sometimes
 from .crops import CropBoxes, sample_crops, turn_crops
+from .defect import Defect
+from .defects import DEFECTS
 from .device import find_device
 from .grain import Grain, grain
 from .grayscale import Grayscale, grayscale
 from .keys import sample_keys
+from .lattice import smooth_noise
 from .modes import AGED_CHANNELS, CLEAN_CHANNELS, LAB_SCALE, MODES, Mode, check_mode
 from .philox import draw_bits, draw_uniform, normal_field, philox4x32
-from .recipes import RECIPES, Defect, Recipe, find_recipe
-from .texture import Texture, overlay, read_textures
+from .recipe import Recipe
+from .recipes import RECIPES, find_recipe
+from .scene import Scene
+from .texture import Texture, darken, overlay, read_textures
 
 __all__ = [
     "AGED_CHANNELS",
     "CLEAN_CHANNELS",
+    "DEFECTS",
     "LAB_SCALE",
     "MODES",
     "RECIPES",
     "AgedPhotos",
     "Ageing",
+    "AnyOrder",
+    "Augment",
     "CropBoxes",
     "Defect",
     "Grain",
     "Grayscale",
     "Mode",
     "Recipe",
+    "Scene",
+    "Sometimes",
     "Texture",
     "check_mode",
+    "darken",
     "draw_bits",
     "draw_uniform",
     "find_device",
@@ -39,5 +52,6 @@ __all__ = [
     "read_textures",
     "sample_crops",
     "sample_keys",
+    "smooth_noise",
     "turn_crops",
 ]

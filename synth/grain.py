@@ -5,21 +5,27 @@ After `Grayscale` there is one channel, so red, green and blue grain are the sam
 
 from dataclasses import dataclass
 
-from ..textures import TextureBank
-from .philox import draw_uniform, normal_field
-from .ranges import Range, check_range, spread
+from .defect import Defect
+from .philox import normal_field
+from .ranges import Range, check_range
+from .scene import Scene, per_pixel
 from .types import Images, Keys, Mask, Params, PerImage
 
 
-def grain(x: Images, *, sigma: PerImage, keys: Keys, op: int) -> Images:
-    """Return clip(x + sigma n), n standard normal; sigma is in units of full scale."""
+def grain(
+    x: Images, *, sigma: PerImage, keys: Keys, op: int, top: int = 0, left: int = 0
+) -> Images:
+    """Return clip(x + sigma n), n standard normal; sigma is in units of full scale.
+
+    The pictures are a window of larger ones, whose first row is `top` and first column `left`.
+    """
     _B, C, H, W = x.shape
-    noise = normal_field(keys, op=op, planes=C, height=H, width=W).to(x.dtype)
-    return (x + sigma.to(x.dtype)[:, None, None, None] * noise).clamp_(0, 1)
+    noise = normal_field(keys, op=op, planes=C, height=H, width=W, top=top, left=left)
+    return (x + per_pixel(sigma).to(x.dtype) * noise.to(x.dtype)).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grain:
+class Grain(Defect):
     """Gaussian grain."""
 
     sigma: Range = (0.10, 0.10)
@@ -29,14 +35,12 @@ class Grain:
         """Check the range."""
         check_range("sigma", self.sigma, low=0.0, high=1.0)
 
-    def sample(
-        self, keys: Keys, *, op: int, size: tuple[int, int], textures: TextureBank
-    ) -> Params:
+    def sample(self, scene: Scene) -> Params:
         """Draw sigma (B,)."""
-        return {"sigma": spread(draw_uniform(keys, op=op, count=1)[:, 0], self.sigma)}
+        return {"sigma": scene.strength(scene.uniform(1)[:, 0], self.sigma)}
 
-    def apply(
-        self, x: Images, params: Params, *, keys: Keys, op: int, textures: TextureBank
-    ) -> tuple[Images, Mask | None]:
+    def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:
         """Add the grain; it hides nothing, so there is no mask."""
-        return grain(x, sigma=params["sigma"], keys=keys, op=op), None
+        return grain(
+            x, sigma=params["sigma"], keys=scene.keys, op=scene.op, top=scene.top, left=scene.left
+        ), None

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from kornia.color import rgb_to_grayscale
 
-from ..textures import TextureBank
-from .types import Images, Keys, Mask, OneChannel, Params
+from .defect import Defect
+from .scene import Scene
+from .types import Images, Mask, OneChannel, Params
 
 
 def grayscale(x: Images) -> OneChannel:
@@ -14,17 +15,13 @@ def grayscale(x: Images) -> OneChannel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grayscale:
-    """Turn every photograph to black and white."""
+class Grayscale(Defect):
+    """Turn every photograph to black and white; a matter of the film, not of severity."""
 
-    def sample(
-        self, keys: Keys, *, op: int, size: tuple[int, int], textures: TextureBank
-    ) -> Params:
+    def sample(self, scene: Scene) -> Params:
         """Draw nothing."""
         return {}
 
-    def apply(
-        self, x: Images, params: Params, *, keys: Keys, op: int, textures: TextureBank
-    ) -> tuple[OneChannel, Mask | None]:
+    def apply(self, x: Images, params: Params, scene: Scene) -> tuple[OneChannel, Mask | None]:
         """Return luma, (B, 1, H, W), and no mask: the picture is all still there."""
         return grayscale(x), None

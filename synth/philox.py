@@ -3,15 +3,17 @@
 Counter-based (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11), so
 no draw depends on batch position, rank, device or on what was drawn before. The counter of a draw:
 
-    word 0   column // 4, or number // 4 for per-photo draws
+    word 0   column // 4 of a pixel, column of a cell, or number // 4 for per-photo draws
     word 1   row, or 0
     word 2   op: the place of the defect in its recipe
-    word 3   plane (channel), or PER_PHOTO
+    word 3   plane (channel, or which field), or PER_PHOTO
 
 One call yields four 32-bit words, for four neighbouring pixels of a row. So the grain at (row,
 column) does not depend on the size of the picture, and a GPU thread makes four pixels at a time.
+Rows and columns may be negative: fields go on without end in every direction.
 
-Written in int64 torch operations: exact on every device, and the reference for faster kernels.
+Written in int64 torch operations: exact on every device, and the reference for faster kernels,
+which draw the fields on CUDA (`philox_triton`).
 """
 
 import math
@@ -20,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from . import philox_triton
 from .types import Keys
 
 WORD = 0xFFFFFFFF
@@ -73,21 +76,75 @@ def draw_uniform(keys: Keys, *, op: int, count: int) -> Float[Tensor, "B count"]
 
 
 def normal_field(
-    keys: Keys, *, op: int, planes: int, height: int, width: int
+    keys: Keys,
+    *,
+    op: int,
+    planes: int,
+    height: int,
+    width: int,
+    top: int = 0,
+    left: int = 0,
+    plane: int = 0,
 ) -> Float[Tensor, "B planes height width"]:
-    """Draw standard normal float32 numbers, one for each pixel; a larger field starts alike."""
-    device = keys.device
-    words = philox4x32(
-        (
-            torch.arange(-(-width // 4), device=device),
-            torch.arange(height, device=device)[:, None],
-            word(op, like=keys),
-            torch.arange(planes, device=device)[:, None, None],
-        ),
-        _key_words(keys[:, None, None, None]),
-    )
-    field = torch.stack(bits_to_normal(words[0], words[1]) + bits_to_normal(words[2], words[3]), -1)
-    return field.flatten(-2)[..., :width]
+    """Draw standard normal float32 numbers, one for each pixel of a window of an endless field.
+
+    Args:
+        keys: One for each photograph.
+        op: Place of the defect in its recipe.
+        planes: Independent fields, numbered from `plane`.
+        height: Rows of the window, in pixels.
+        width: Columns of the window, in pixels.
+        top: Its first row.
+        left: Its first column.
+        plane: Number of the first plane.
+    """
+    # A quad of columns shares one call, so the window begins at one and is cut afterwards.
+    first, skip = left // 4, left % 4
+    quads = -(-(skip + width) // 4)
+    if philox_triton.draws(keys):
+        field = philox_triton.normal_field(
+            keys,
+            op=op,
+            plane=plane,
+            planes=planes,
+            top=top,
+            height=height,
+            first=first,
+            quads=quads,
+        )
+    else:
+        words = _field_words(keys, op, plane, planes, top, height, first, quads)
+        field = torch.stack(
+            bits_to_normal(words[0], words[1]) + bits_to_normal(words[2], words[3]), -1
+        ).flatten(-2)
+    return field[..., skip : skip + width]
+
+
+def cell_bits(
+    keys: Keys,
+    *,
+    op: int,
+    count: int,
+    height: int,
+    width: int,
+    top: int = 0,
+    left: int = 0,
+    plane: int = 0,
+) -> Int[Tensor, "B count height width"]:
+    """Draw `count` 32-bit words for each cell of a window of an endless grid.
+
+    For what lies in cells: the marks of a cell are the same in every window that shows it. Four
+    words take one plane, so planes `plane` to `plane` + (count - 1) // 4 are used up, and they must
+    not be those of a `normal_field` of the same op.
+    """
+    planes = -(-count // 4)
+    if philox_triton.draws(keys):
+        words = philox_triton.cell_bits(
+            keys, op=op, plane=plane, planes=planes, top=top, height=height, left=left, width=width
+        )
+    else:
+        words = torch.stack(_field_words(keys, op, plane, planes, top, height, left, width), 2)
+    return words.flatten(1, 2)[:, :count]
 
 
 def bits_to_uniform(bits: Tensor) -> Tensor:
@@ -112,6 +169,22 @@ def word(value: int, *, like: Tensor) -> Tensor:
     """Make a word of a counter or key, on the device of another tensor."""
     # Filled there: torch.tensor would copy from the host and wait for the GPU.
     return torch.full((), value, dtype=torch.int64, device=like.device)
+
+
+def _field_words(
+    keys: Keys, op: int, plane: int, planes: int, top: int, height: int, left: int, width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Encrypt the counters (left + j, top + i, op, plane + p), each word (B, planes, H, W)."""
+    device = keys.device
+    return philox4x32(
+        (
+            torch.arange(left, left + width, device=device) & WORD,
+            (torch.arange(top, top + height, device=device) & WORD)[:, None],
+            word(op, like=keys),
+            torch.arange(plane, plane + planes, device=device)[:, None, None],
+        ),
+        _key_words(keys[:, None, None, None]),
+    )
 
 
 def _key_words(keys: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,13 @@ of one CPU core to draw and 1 MiB to keep; 64 of them are drawn anew rather than
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,6 +34,11 @@ class TextureBank:
 
     names: tuple[str, ...]
     """Family and number, such as "mixed-0003"; no two alike."""
+
+    darkening: frozenset[str] = frozenset()
+    """Families on light ground, which darken the picture; all others are light on dark ground."""
+
+    _on_device: dict[object, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.textures.shape), self.textures.dtype
@@ -109,13 +115,52 @@ class TextureBank:
     @property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, over names and bytes; the same wherever the textures lie."""
-        digest = hashlib.sha256(repr((self.names, tuple(self.textures.shape))).encode())
+        digest = hashlib.sha256(
+            repr((self.names, tuple(self.textures.shape), sorted(self.darkening))).encode()
+        )
         digest.update(self.textures.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families of the textures, one for each."""
+        return tuple(name.rpartition("-")[0] for name in self.names)
+
+    @property
+    def light_ground(self) -> Bool[Tensor, " N"]:
+        """Which textures darken the picture, on the device of the textures."""
+        return self._kept("ground", lambda: [family in self.darkening for family in self.families])
+
+    def choose(self, families: tuple[str, ...] = ()) -> Int64[Tensor, " M"]:
+        """Return the numbers of the textures of some families, on the device of the textures.
+
+        Args:
+            families: Names; none of them for all textures on dark ground.
+
+        Raises:
+            ValueError: If the bank has no texture of a family.
+        """
+        missing = [family for family in families if family not in self.families]
+        wanted = families or tuple(sorted(set(self.families) - self.darkening))
+        if missing or not wanted:
+            raise ValueError(
+                f"there are no textures of family {', '.join(map(repr, missing)) or '(dark ground)'} "
+                f"in this bank of {', '.join(sorted(set(self.families)))}; use these, or a bank "
+                "that has them"
+            )
+        return self._kept(
+            families, lambda: [i for i, family in enumerate(self.families) if family in wanted]
+        )
+
+    def _kept(self, name: object, make: Callable[[], list[Any]]) -> Tensor:
+        # Made once: a copy to the GPU would wait for it at every batch.
+        if name not in self._on_device:
+            self._on_device[name] = torch.tensor(make()).to(self.textures.device)
+        return self._on_device[name]
+
     def to(self, device: torch.device | str) -> "TextureBank":
         """Return the bank with its textures on a device."""
-        return TextureBank(self.textures.to(device), self.names)
+        return TextureBank(self.textures.to(device), self.names, self.darkening)
 
     def subset(self, indices: Sequence[int]) -> "TextureBank":
         """Return the bank of the chosen textures, in the order given.
@@ -131,7 +176,7 @@ class TextureBank:
                 f"{chosen}; make a larger bank to have more textures"
             )
         names = tuple(self.names[i] for i in chosen)
-        return TextureBank(self.textures[torch.tensor(chosen)], names)
+        return TextureBank(self.textures[torch.tensor(chosen)], names, self.darkening)
 
 
 def _check(name: str, value: int, least: int) -> None:

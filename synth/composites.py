@@ -1,0 +1,117 @@
+"""Defects made of others: some happen to some photographs only, some in no fixed order."""
+
+import math
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import torch
+
+from .defect import Defect
+from .philox import bits_to_below
+from .scene import Scene, per_pixel
+from .types import Images, Mask, Params
+
+MOST_IN_ANY_ORDER = 3
+"""Each of k defects is applied k times, to find every photograph at its turn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sometimes(Defect):
+    """A defect that happens to a share of the photographs."""
+
+    what: Defect
+    """What may happen."""
+    p: float = 0.5
+    """To which share."""
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0.0 <= self.p <= 1.0:
+            raise ValueError(f"p must be a share from 0 to 1, got {self.p!r}")
+
+    @property
+    def uses_textures(self) -> bool:
+        """Whether the defect does."""
+        return self.what.uses_textures
+
+    def sample(self, scene: Scene) -> Params:
+        """Draw whether it happens, `happens` (B,) bool, and the parameters of the defect."""
+        happens = scene.uniform(1)[:, 0] < self.p
+        return {"happens": happens, **_named(0, self.what.sample(scene.part(0)))}
+
+    def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:
+        """Apply the defect, and keep the result where it happens."""
+        aged, mask = self.what.apply(x, _of(0, params), scene.part(0))
+        happens = per_pixel(params["happens"])
+        return torch.where(happens, aged, x), None if mask is None else mask & happens
+
+    def reach_px(self, size: tuple[int, int]) -> int:
+        """As far as the defect reaches."""
+        return self.what.reach_px(size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnyOrder(Defect):
+    """Defects that happen one after another, for each photograph in an order of its own."""
+
+    defects: tuple[Defect, ...]
+    """Two or three; none may change the number of channels."""
+
+    def __post_init__(self) -> None:
+        """Check their number."""
+        if not isinstance(self.defects, tuple) or not 2 <= len(self.defects) <= MOST_IN_ANY_ORDER:
+            raise ValueError(
+                f"defects must be a tuple of 2 to {MOST_IN_ANY_ORDER}, got {self.defects!r}; put "
+                "those of a fixed order beside them into the recipe"
+            )
+
+    @property
+    def uses_textures(self) -> bool:
+        """Whether one of them does."""
+        return any(defect.uses_textures for defect in self.defects)
+
+    def sample(self, scene: Scene) -> Params:
+        """Draw `order` (B,), the number of a permutation, and the parameters of all."""
+        order = bits_to_below(scene.bits(1)[:, 0], math.factorial(len(self.defects)))
+        drawn: Params = {"order": order}
+        for number, defect in enumerate(self.defects):
+            drawn |= _named(number, defect.sample(scene.part(number)))
+        return drawn
+
+    def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:
+        """Apply every defect at every turn, and keep it where it is its turn."""
+        orders = list(permutations(range(len(self.defects))))
+        hidden = None
+        for turn in range(len(self.defects)):
+            before = x
+            for number, defect in enumerate(self.defects):
+                its = [i for i, order in enumerate(orders) if order[turn] == number]
+                chosen = sum((params["order"] == i for i in its[1:]), params["order"] == its[0])
+                chosen = per_pixel(chosen.bool())
+                aged, mask = defect.apply(before, _of(number, params), scene.part(number))
+                x = torch.where(chosen, aged, x)
+                if mask is not None:
+                    mask = mask & chosen
+                    hidden = mask if hidden is None else hidden | mask
+        return x, hidden
+
+    def reach_px(self, size: tuple[int, int]) -> int:
+        """As far as all of them reach together."""
+        return sum(defect.reach_px(size) for defect in self.defects)
+
+
+def parts_of(defect: Defect) -> tuple[Defect, ...]:
+    """Return the defects that a defect is made of; none for most."""
+    if isinstance(defect, Sometimes):
+        return (defect.what,)
+    return defect.defects if isinstance(defect, AnyOrder) else ()
+
+
+def _named(number: int, params: Params) -> Params:
+    return {f"{number}.{name}": value for name, value in params.items()}
+
+
+def _of(number: int, params: Params) -> dict[str, Any]:
+    start = f"{number}."
+    return {name[len(start) :]: value for name, value in params.items() if name.startswith(start)}
