@@ -240,7 +240,9 @@ class AgedPairs(IterableDataset):
         recipe_text = json.dumps(self.ageing.recipe.to_dict(), sort_keys=True)
         self._hashes = {
             "recipe": sha256(recipe_text.encode()).hexdigest()[:16],
-            "textures": self.ageing.textures_on(self.device).fingerprint[:16],
+            "textures": self.ageing.textures_on(self.device).fingerprint[:16]
+            if self.ageing.recipe.uses_textures
+            else None,
         }
         # Counts who else has set the place: a pass that is under way then leaves it alone.
         self._times_set = 0

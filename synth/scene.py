@@ -16,7 +16,7 @@ from .ranges import Range, spread
 from .types import Indices, Keys, PerImage
 
 NOMINAL_SIDE_PX = 1024
-"""Lengths of wear are meant for pictures up to so long; on larger ones they grow with the picture."""
+"""Lengths of wear are meant for pictures so long at most; on larger ones they grow along."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +112,7 @@ class Scene:
         )
 
     def rows(self, height: int) -> Float[Tensor, "H 1"]:
-        """Rows of the batch in the whole picture, float32; a pixel's centre is at a whole number."""
+        """Rows of the batch in the whole picture, float32; pixels have whole numbers."""
         return (torch.arange(height, device=self.keys.device) + self.top).float()[:, None]
 
     def columns(self, width: int) -> Float[Tensor, "1 W"]:

@@ -144,7 +144,7 @@ class TextureBank:
         wanted = families or tuple(sorted(set(self.families) - self.darkening))
         if missing or not wanted:
             raise ValueError(
-                f"there are no textures of family {', '.join(map(repr, missing)) or '(dark ground)'} "
+                f"there are no textures {', '.join(map(repr, missing)) or 'on dark ground'} "
                 f"in this bank of {', '.join(sorted(set(self.families)))}; use these, or a bank "
                 "that has them"
             )
