@@ -79,6 +79,9 @@ class BatchMaker:
     ) -> None:
         self._pool, self._ageing, self._sizes = pool, ageing, sizes
         self._view, self._side_px, self._device = view, side_px, device
+        # A whole photo stays in its place: it shows what there is.
+        self._moves = view == "crop" and ageing.augment.moves
+        self._margin_px = ageing.augment.margin_px(side_px) if self._moves else 0
 
     def make(self, epoch: int, step: BatchOrder, instead: Mapping[int, int | None]) -> Batch:
         """Make one batch.
@@ -98,16 +101,20 @@ class BatchMaker:
         used = [instead[photo] for photo in step.photos.tolist()]
         pixels, inside = self._take(used, keys)
         keys = keys.to(self._device)
-        aged, clean, mask = self._ageing(pixels, keys)
-        if inside is not None:
-            aged, clean, mask = aged * inside, clean * inside, mask & inside
-        valid = step.valid & np.array([photo is not None for photo in used])
+        aged, clean, mask = self._ageing(pixels, keys, margin_px=self._margin_px, move=self._moves)
+        there = np.array([photo is not None for photo in used])
+        shown = inside
+        if not there.all():
+            known = torch.from_numpy(there).to(self._device)[:, None, None, None]
+            shown = known if shown is None else shown & known
+        if shown is not None:
+            aged, clean, mask = aged * shown, clean * shown, mask & shown
         return Batch(
             aged=aged,
             clean=clean,
             mask=mask,
             keys=keys,
-            valid=torch.from_numpy(valid).to(self._device),
+            valid=torch.from_numpy(step.valid & there).to(self._device),
             photos=tuple(-1 if photo is None else int(numbers[photo]) for photo in used),
             inside=inside,
         )
@@ -116,7 +123,7 @@ class BatchMaker:
         self, used: list[int | None], keys: Int[Tensor, " B"]
     ) -> tuple[UInt8[Tensor, "B 3 S S"], Bool[Tensor, "B 1 S S"] | None]:
         """Take the views out of the pool, and where in them the picture is."""
-        pool, S = self._pool, self._side_px
+        pool, S = self._pool, self._side_px + 2 * self._margin_px
         photos = [None if photo is None else pool[photo] for photo in used]
         out = torch.empty(
             (len(used), S, S, 3),
@@ -134,9 +141,9 @@ class BatchMaker:
             keys,
             torch.from_numpy(self._sizes.height[known]),
             torch.from_numpy(self._sizes.width[known]),
-            crop_px=S,
+            crop_px=self._side_px,
         )
-        cut_crops(photos, boxes.top.tolist(), boxes.left.tolist(), out)
+        cut_crops(photos, boxes.top.tolist(), boxes.left.tolist(), out, margin_px=self._margin_px)
         return turn_crops(self._planes(out), boxes.turn.to(self._device)), None
 
     def _planes(self, pixels: UInt8[Tensor, "B S S 3"]) -> UInt8[Tensor, "B 3 S S"]:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +71,7 @@ class AgedPairs(IterableDataset):
         device: str | torch.device = "auto",
         rank: int | None = None,
         world_size: int | None = None,
+        augment: bool = True,
         textures: TextureBank | None = None,
         last_batch: Literal["drop", "pad"] = "drop",
         view: View = "crop",
@@ -105,6 +107,8 @@ class AgedPairs(IterableDataset):
             device: Where batches are made and live: auto, cpu, cuda, cuda:N or mps.
             rank: Number of this process; None asks torch.distributed, then torchrun's environment.
             world_size: Number of processes; goes with rank.
+            augment: Whether clean photos are varied as the recipe has it; crops are drawn and
+                turned anyway, and whole photos stay in their place.
             textures: Wear to draw from; 64 textures of 1024 px if None.
             last_batch: Drop the last, incomplete batch of an epoch, or pad it (see `valid`).
             view: Square crops, or whole photos, made small, in the corner of a square.
@@ -162,7 +166,9 @@ class AgedPairs(IterableDataset):
         self.device = find_device(device)
         self.rank, self.world_size = find_rank(rank, world_size)
         self.batch_size, self.crop_px, self.split, self.view = batch_size, crop_px, split, view
-        self.ageing = Ageing(recipe, seed=seed, mode=mode, textures=textures, dtype=dtype)
+        self.ageing = Ageing(
+            recipe, seed=seed, mode=mode, textures=textures, dtype=dtype, augment=augment
+        )
         self._side_px = crop_px if view == "crop" else long_side_px
         self._reader = RangeReader(
             retries=retries,
@@ -237,7 +243,8 @@ class AgedPairs(IterableDataset):
         self._closed = False
         self._process = os.getpid()
         # Settled once: hashing all textures takes longer than a step of training.
-        recipe_text = json.dumps(self.ageing.recipe.to_dict(), sort_keys=True)
+        settled = self.ageing.recipe.to_dict() | {"augment": asdict(self.ageing.augment)}
+        recipe_text = json.dumps(settled, sort_keys=True)
         self._hashes = {
             "recipe": sha256(recipe_text.encode()).hexdigest()[:16],
             "textures": self.ageing.textures_on(self.device).fingerprint[:16]

@@ -46,15 +46,42 @@ def cut_crops(
     top: Sequence[int],
     left: Sequence[int],
     out: UInt8[Tensor, "B S S 3"],
+    *,
+    margin_px: int = 0,
 ) -> None:
-    """Copy one square of each photo, of the size that `out` has; None is black."""
+    """Copy one square of each photo, of the size that `out` has; None is black.
+
+    Args:
+        photos: Decoded photos.
+        top: First row of each square, without its margin.
+        left: First column of each square, likewise.
+        out: What to fill.
+        margin_px: How much of `out` on each side is margin, which may reach out of the photo: there
+            the photo is reflected.
+    """
     S = out.shape[1]
     black = out.new_zeros((S, S, 3))
     squares = [
-        black if photo is None else photo[y : y + S, x : x + S]
+        black if photo is None else _square(photo, y - margin_px, x - margin_px, S)
         for photo, y, x in zip(photos, top, left, strict=True)
     ]
     torch.stack(squares, out=out)
+
+
+def _square(photo: Photo, top: int, left: int, side: int) -> Photo:
+    H, W, _ = photo.shape
+    if top < 0 or top + side > H:
+        photo, top = photo[_reflected(top, side, H, photo.device)], 0
+    if left < 0 or left + side > W:
+        photo, left = photo[:, _reflected(left, side, W, photo.device)], 0
+    return photo[top : top + side, left : left + side]
+
+
+def _reflected(first: int, count: int, length: int, device: torch.device) -> Tensor:
+    """Numbers of `count` rows from `first` on, of a photo that is reflected at its outer rows."""
+    period = max(2 * (length - 1), 1)
+    place = torch.arange(first, first + count, device=device).remainder(period)
+    return torch.minimum(place, period - place)
 
 
 def place_whole(

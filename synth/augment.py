@@ -9,14 +9,19 @@ Positions are whole numbers of 1 / 2**16 px, so they are the same on every devic
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from .philox import bits_to_uniform, draw_bits
 from .scene import per_pixel
 from .types import Images, Keys, Params
+
+Inner: TypeAlias = Float[Tensor, "B C h w"]
+"""Pictures without their margin."""
 
 AUGMENT_OP = 0xFFFFFFFC
 """Op number of these draws; no recipe is long enough to reach it."""
@@ -99,7 +104,7 @@ class Augment:
             "gain": 1.0 + either[:, 6] * self.contrast,
         }
 
-    def apply(self, x: Images, params: Params, *, margin_px: int = 0) -> Images:
+    def apply(self, x: Images, params: Params, *, margin_px: int = 0) -> Inner:
         """Vary the photographs; `margin_px` of each side are there to be moved in, and are cut."""
         if self.moves:
             x = move(x, params, margin_px=margin_px)
@@ -108,7 +113,7 @@ class Augment:
         return tone(x, params) if self.tones else x
 
 
-def move(x: Images, params: Params, *, margin_px: int = 0) -> Images:
+def move(x: Images, params: Params, *, margin_px: int = 0) -> Inner:
     """Rotate, zoom and shift about the centre, bilinear, reflected at the borders.
 
     Those not `moved` are returned as they are.

@@ -7,13 +7,13 @@ would on the whole. That is how a picture of any size ages in bounded memory, ti
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ..textures import TextureBank
 from .philox import bits_to_uniform, cell_bits, draw_bits, normal_field
 from .ranges import Range, spread
-from .types import Indices, Keys, PerImage
+from .types import Keys, PerImage
 
 NOMINAL_SIDE_PX = 1024
 """Lengths of wear are meant for pictures so long at most; on larger ones they grow along."""
@@ -124,6 +124,6 @@ class Scene:
         return replace(self, op=(self.op + 1) * 256 + number)
 
 
-def per_pixel(value: PerImage | Indices) -> Tensor:
+def per_pixel(value: Shaped[Tensor, " B"]) -> Shaped[Tensor, "B 1 1 1"]:
     """Give one number a photograph the shape (B, 1, 1, 1), to go with pixels."""
     return value[:, None, None, None]

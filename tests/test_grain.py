@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scenes import scene
 
 from agedphoto.synth import Grain, grain, normal_field
 
@@ -86,25 +87,26 @@ def test_the_layout_of_the_input_changes_nothing():
         assert torch.equal(grain(laid, sigma=sigma, keys=KEYS, op=1), expected)
 
 
-def test_sigma_is_drawn_evenly_from_its_range(textures):
+def test_sigma_is_drawn_evenly_from_its_range():
     keys = torch.arange(4000)
     defect = Grain(sigma=(0.05, 0.15))
-    sigma = defect.sample(keys, op=1, size=(8, 8), textures=textures)["sigma"]
+    sigma = defect.sample(scene(keys, op=1, size=(8, 8)))["sigma"]
     assert sigma.min() >= 0.05
     assert sigma.max() < 0.15
     assert (sigma.histc(10, 0.05, 0.15) - 400).abs().max() < 100
-    other = defect.sample(keys, op=2, size=(8, 8), textures=textures)["sigma"]
+    other = defect.sample(scene(keys, op=2, size=(8, 8)))["sigma"]
     assert abs(np.corrcoef(sigma.numpy(), other.numpy())[0, 1]) < 0.06
 
 
-def test_a_range_of_one_number_gives_that_number(textures):
-    drawn = Grain().sample(KEYS, op=1, size=(8, 8), textures=textures)
+def test_a_range_of_one_number_gives_that_number():
+    drawn = Grain().sample(scene(KEYS, op=1, size=(8, 8)))
     assert torch.equal(drawn["sigma"], torch.full((3,), 0.10))
 
 
-def test_grain_hides_nothing(textures):
+def test_grain_hides_nothing():
     defect, x = Grain(sigma=(0.1, 0.5)), pictures(3, 1, 8, 9)
-    params = defect.sample(KEYS, op=1, size=(8, 9), textures=textures)
-    aged, mask = defect.apply(x, params, keys=KEYS, op=1, textures=textures)
+    there = scene(KEYS, op=1, size=(8, 9))
+    params = defect.sample(there)
+    aged, mask = defect.apply(x, params, there)
     assert mask is None
     assert torch.equal(aged, grain(x, sigma=params["sigma"], keys=KEYS, op=1))

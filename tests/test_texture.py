@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scenes import scene
 from scipy import ndimage
 
 from agedphoto.synth import Texture, overlay, read_textures
@@ -73,9 +74,8 @@ def test_each_photograph_has_an_enlargement_of_its_own(bank):
 
 @pytest.mark.parametrize("size", [(90, 127), (128, 128), (129, 20), (300, 513)])
 def test_wear_is_enlarged_as_asked_and_never_repeats(textures, size):
-    drawn = Texture(zoom=(1.5, 3.0)).sample(torch.arange(4000), op=2, size=size, textures=textures)[
-        "step"
-    ]
+    there = scene(torch.arange(4000), op=2, size=size, textures=textures)
+    drawn = Texture(zoom=(1.5, 3.0)).sample(there)["step"]
     # A whole picture must not go around the texture of 128 px more than once.
     assert (drawn * max(size)).max() <= STEP * 128
     least, most = STEP / 3.0, min(STEP / 1.5, STEP * 128 / max(size))
@@ -89,7 +89,7 @@ def test_wear_is_enlarged_as_asked_and_never_repeats(textures, size):
 
 def test_no_zoom_takes_the_texture_as_it_is(textures):
     defect = Texture(zoom=(1.0, 1.0))
-    drawn = defect.sample(torch.arange(50), op=2, size=(64, 64), textures=textures)
+    drawn = defect.sample(scene(torch.arange(50), size=(64, 64), textures=textures))
     assert set(drawn["step"].tolist()) == {STEP}
 
 
@@ -152,9 +152,10 @@ def test_zero_strength_is_identity(dtype, device):
 @pytest.mark.parametrize("size", [(40, 50), (150, 90)])
 def test_the_mask_is_where_enough_light_is_added(textures, size):
     defect, keys = Texture(alpha=(0.05, 0.9)), torch.arange(6)
-    params = defect.sample(keys, op=2, size=size, textures=textures)
+    there = scene(keys, op=2, size=size, textures=textures)
+    params = defect.sample(there)
     x = torch.full((6, 3, *size), 0.1)
-    aged, mask = defect.apply(x, params, keys=keys, op=2, textures=textures)
+    aged, mask = defect.apply(x, params, there)
     window = (params[name] for name in ("texture", "top", "left", "turn", "step"))
     layer = read_textures(textures.textures, *window, size=size).numpy()
     light = params["alpha"].numpy()[:, None, None, None] * layer
@@ -169,8 +170,8 @@ def test_the_mask_is_where_enough_light_is_added(textures, size):
 
 def test_zero_alpha_hides_nothing(textures):
     defect, keys, x = Texture(alpha=(0.0, 0.0)), torch.arange(3), torch.rand(3, 1, 20, 20)
-    params = defect.sample(keys, op=2, size=(20, 20), textures=textures)
-    aged, mask = defect.apply(x, params, keys=keys, op=2, textures=textures)
+    there = scene(keys, op=2, size=(20, 20), textures=textures)
+    aged, mask = defect.apply(x, defect.sample(there), there)
     assert torch.equal(aged, x)
     assert mask is not None
     assert not mask.any()
@@ -178,7 +179,7 @@ def test_zero_alpha_hides_nothing(textures):
 
 def test_every_texture_turn_and_offset_is_drawn(textures):
     drawn = Texture(alpha=(0.2, 0.4)).sample(
-        torch.arange(5000), op=2, size=(64, 64), textures=textures
+        scene(torch.arange(5000), op=2, size=(64, 64), textures=textures)
     )
     for name, count in [("texture", 5), ("turn", 8), ("top", 128), ("left", 128)]:
         seen = torch.bincount(drawn[name], minlength=count)
@@ -192,8 +193,8 @@ def test_every_texture_turn_and_offset_is_drawn(textures):
 
 def test_what_a_photograph_draws_does_not_depend_on_the_others(textures):
     keys = torch.tensor([5, -6, 7])
-    whole = Texture().sample(keys, op=2, size=(9, 9), textures=textures)
-    alone = Texture().sample(keys[1:2], op=2, size=(9, 9), textures=textures)
+    whole = Texture().sample(scene(keys, op=2, size=(9, 9), textures=textures))
+    alone = Texture().sample(scene(keys[1:2], op=2, size=(9, 9), textures=textures))
     for name, value in whole.items():
         assert torch.equal(alone[name], value[1:2])
     assert all(len(value) == 3 for value in whole.values())
@@ -201,7 +202,7 @@ def test_what_a_photograph_draws_does_not_depend_on_the_others(textures):
 
 def test_what_a_key_draws_is_pinned(textures):
     keys = torch.tensor([0, -1, 2**62 + 12345])
-    drawn = Texture(alpha=(0.0, 1.0)).sample(keys, op=2, size=(64, 64), textures=textures)
+    drawn = Texture(alpha=(0.0, 1.0)).sample(scene(keys, op=2, size=(64, 64), textures=textures))
     assert drawn.pop("alpha").tolist() == pytest.approx([0.5354144, 0.8214788, 0.9493572])
     assert {name: value.tolist() for name, value in drawn.items()} == {
         "texture": [4, 2, 1],

@@ -1,0 +1,192 @@
+"""Water stains: brown tide lines where water stopped, with a paler body, and rings of cups.
+
+Water takes what browned in the paper along and leaves it where it dries: a line that is sharp on
+the dry side, fades on the wet side, runs in lobes, and has others within it from later wettings.
+What is left there absorbs light and, where thick, covers the picture.
+Two fields of smooth noise for each batch are most of the cost.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .defect import Defect
+from .lattice import smooth_noise
+from .ranges import Range, check_range
+from .scene import Scene, per_pixel
+from .texture import MASK_LEVEL
+from .types import Images, Mask, OneChannel, Params, PerImage
+
+MOST_STAINS = 3
+"""On one photograph."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601), for what colours a picture of one channel."""
+
+TEA = (0.16, 0.36, 0.80)
+"""Absorbance of red, green and blue light in a pale, yellow stain of density 1."""
+COFFEE = (0.48, 0.72, 1.00)
+"""The same of a dark brown one."""
+DEPOSIT = (0.25, 0.17, 0.10)
+"""Colour of what the water left, where nothing shows through."""
+
+
+def stain(
+    x: Images,
+    density: OneChannel,
+    *,
+    absorb: Float[Tensor, "B 3"],
+    deposit: tuple[float, float, float] = DEPOSIT,
+) -> Images:
+    """Lay a transparent colour over pictures; density 0 returns x, endless density the deposit.
+
+    Of the light, exp(-density absorb) passes (Beer and Lambert), and what is held back is replaced
+    by that of the deposit. Pictures of one channel get the luma of it.
+
+    Args:
+        x: The pictures.
+        density: At least 0.
+        absorb: For red, green and blue, at density 1.
+        deposit: Colour of the stain where thick.
+    """
+    held = [-torch.expm1(-per_pixel(absorb[:, c]) * density) for c in range(3)]
+    if x.shape[1] == 1:
+        # A sum of weights times (1 - T): exactly 0 where nothing is held back.
+        cover = sum((w * h for w, h in zip(LUMA, held, strict=True)), torch.zeros_like(density))
+        return (x + cover * (luma_of(deposit) - x)).to(x.dtype)
+    parts = [x[:, c : c + 1] + held[c] * (deposit[c] - x[:, c : c + 1]) for c in range(3)]
+    return torch.cat(parts, 1).to(x.dtype)
+
+
+def tide_line(
+    depth_px: OneChannel,
+    *,
+    rim: PerImage,
+    body: PerImage,
+    rim_px: PerImage,
+    edge_px: float = 1.0,
+) -> OneChannel:
+    """Return the density of a stain by how far inside of its outline a pixel lies.
+
+    Args:
+        depth_px: Distance from the outline, in pixels, negative outside.
+        rim: Density of the line.
+        body: Density deep inside.
+        rim_px: Depth at which the line has faded to 1/e.
+        edge_px: Softness of the outline.
+    """
+    within = torch.sigmoid(depth_px * (2.5 / edge_px))
+    wet = depth_px.clamp(min=0)
+    fading = torch.exp(wet * per_pixel(-1.0 / rim_px))
+    return within * (per_pixel(body) + per_pixel(rim - body).clamp(min=0) * fading)
+
+
+def luma_of(colour: tuple[float, float, float]) -> float:
+    """Return the Rec. 601 luma of a colour."""
+    return sum(w * c for w, c in zip(LUMA, colour, strict=True))
+
+
+def colours_between(
+    u: PerImage, first: tuple[float, float, float], last: tuple[float, float, float]
+) -> Float[Tensor, "B 3"]:
+    """Mix two colours, for u from 0 to 1."""
+    return torch.stack([a + u * (b - a) for a, b in zip(first, last, strict=True)], 1)
+
+
+def changed(x: Images, aged: Images) -> Mask:
+    """Find the pixels where a channel is `MASK_LEVEL` or more away from what it was."""
+    return (aged.float() - x.float()).abs().amax(1, keepdim=True) >= MASK_LEVEL
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaterStains(Defect):
+    """Up to three tide lines or rings of brown deposit."""
+
+    num: Range = (0.5, 2.5)
+    """Stains on a photograph, on average; drawn for each in this range, at most 3."""
+    radius_px: Range = (50.0, 420.0)
+    """How far they spread, log-uniform; at 1024 px on the long side."""
+    density: Range = (0.25, 0.9)
+    """Density of the tide line; 1 lets half of the blue light pass or less."""
+    rings: float = 0.2
+    """Share of the stains that are rings, as a cup leaves them."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("num", self.num, low=0.0, high=float(MOST_STAINS))
+        check_range("radius_px", self.radius_px, low=4.0, high=4096.0)
+        check_range("density", self.density, low=0.0, high=4.0)
+        if not 0.0 <= self.rings <= 1.0:
+            raise ValueError(f"rings must be a share from 0 to 1, got {self.rings!r}")
+
+    def sample(self, scene: Scene) -> Params:
+        """Draw absorb (B, 3), and for each of the three places (B, 3) where and how it is."""
+        u = scene.uniform(2 + 13 * MOST_STAINS)
+        share = scene.strength(u[:, 0], self.num, most=float(MOST_STAINS)) / MOST_STAINS
+        v = u[:, 2:].unflatten(1, (MOST_STAINS, 13)).unbind(2)
+        height, width = scene.size
+        low, high = (math.log(radius) for radius in self.radius_px)
+        radius = scene.scale * torch.exp(scene.amount(v[1], (low, high)))
+        ring = v[2] < self.rings
+        density = scene.strength(v[3].T, self.density, most=4.0).T * (v[0] < share[:, None])
+        # Some place in the picture, more often near an edge, lies in or a little beside the stain.
+        away, direction = 1.1 * radius * v[6].sqrt(), 2 * math.pi * v[7]
+        reach = torch.minimum(radius, torch.full_like(radius, 170.0 * scene.scale))
+        return {
+            "absorb": colours_between(u[:, 1], TEA, COFFEE),
+            "density": density,
+            "body": density * torch.where(ring, 0.06, 0.12 + 0.3 * v[8]),
+            "column": width * (0.5 - 0.5 * torch.cos(math.pi * v[4])) + away * direction.cos(),
+            "row": height * (0.5 - 0.5 * torch.cos(math.pi * v[5])) + away * direction.sin(),
+            "radius_px": radius,
+            "stretch": torch.exp((2 * v[9] - 1) * torch.where(ring, 0.015, 0.4)),
+            "angle": math.pi * v[10],
+            "wobble_px": reach * torch.where(ring, 0.012, 0.08 + 0.14 * v[11]),
+            "rim_px": scene.scale * torch.where(ring, 3.0 + 4.0 * v[12], 2.5 + 9.0 * v[12] ** 2),
+            "inner_px": torch.where(ring, 6.0 * scene.scale + 0.02 * radius, radius * v[8] * 0.3),
+        }
+
+    def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:
+        """Lay the stains over x; the mask is where they change a channel by `MASK_LEVEL`."""
+        aged = stain(x, stain_density(params, scene, x.shape[2], x.shape[3]),
+                     absorb=params["absorb"])  # fmt: skip
+        return aged, changed(x, aged)
+
+
+def stain_density(params: Params, scene: Scene, height: int, width: int) -> OneChannel:
+    """Return the density of all stains together, from what `WaterStains.sample` drew."""
+    scale = scene.scale
+    one = smooth_noise(scene, height, width, period_px=190 * scale, plane=100, octaves=6)
+    two = smooth_noise(scene, height, width, period_px=150 * scale, plane=200, octaves=4)
+    patchy = torch.sigmoid(1.3 + 2.2 * two)
+    total = torch.zeros_like(one)
+    for number in range(MOST_STAINS):
+        its = {name: value[:, number] for name, value in params.items() if name != "absorb"}
+        # Turns of the same two fields: each stain has an outline of its own, for no further draws.
+        turn = number * math.pi / 3
+        rough = math.cos(turn) * one + math.sin(turn) * two
+        other = math.cos(turn) * two - math.sin(turn) * one
+        # |noise| has sharp valleys: water runs ahead in round lobes, and lags in the nooks between.
+        lobes = rough + 0.9 * (other.abs() - 0.8)
+        depth = _depth(its, scene, height, width) + per_pixel(its["wobble_px"]) * lobes
+        line = {"rim_px": its["rim_px"], "edge_px": 1.2 * scale}
+        total = total + patchy * tide_line(depth, rim=its["density"], body=its["body"], **line)
+        inner = depth - per_pixel(its["inner_px"]) + per_pixel(its["wobble_px"]) * other
+        part = 0.45 * its["density"]
+        total = total + (1 - 0.7 * patchy) * tide_line(
+            inner, rim=part, body=0.3 * its["body"], **line
+        )
+    return total
+
+
+def _depth(its: dict[str, Tensor], scene: Scene, height: int, width: int) -> OneChannel:
+    """Return how far inside of its ellipse each pixel lies."""
+    dx = scene.columns(width) - per_pixel(its["column"])
+    dy = scene.rows(height) - per_pixel(its["row"])
+    cos, sin = per_pixel(its["angle"].cos()), per_pixel(its["angle"].sin())
+    stretch = per_pixel(its["stretch"])
+    along, across = (dx * cos + dy * sin) * stretch, (dy * cos - dx * sin) / stretch
+    return per_pixel(its["radius_px"]) - (along * along + across * across).sqrt()
