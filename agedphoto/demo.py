@@ -182,7 +182,7 @@ def _run(
     with _timed(seconds, "restoring"):
         restorer = Restorer.from_pretrained(work / "model", device=device)
         held_out = index.of_split("valid")
-        ageing = Ageing(recipe, seed=seed, mode="grayscale", textures=unseen)
+        ageing = Ageing(recipe, seed=seed, mode="grayscale", textures=unseen, augment=False)
         restorations, sigmas, rate = _restore_all(restorer, ageing, held_out, progress=progress)
     seconds["total"] = time.perf_counter() - started
 

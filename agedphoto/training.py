@@ -130,6 +130,7 @@ def fixed_pairs(
         shards,
         split=split,
         textures=textures,
+        augment=False,
         batch_size=min(batch_size, num_pairs),
         crops_per_photo=crops,
         rank=0,
