@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from ..synth import Ageing, sample_crops, sample_keys, turn_crops
+from ..synth import AgedPhotos, Ageing, Pixels, sample_crops, sample_keys, turn_crops
 from ..synth.crops import sample_mirror
 from .batch import Batch
 from .decoders import Photo
@@ -81,6 +81,10 @@ class BatchMaker:
         self._view, self._side_px, self._device = view, side_px, device
         # A whole photo stays in its place: it shows what there is.
         self._moves = view == "crop" and ageing.augment.moves
+        # Where the kernel can, it cuts crops out of the pool by itself.
+        self._gathers = (
+            view == "crop" and pool.device == device and ageing.backend_on(device) == "fused"
+        )
         self._margin_px = ageing.augment.margin_px(side_px) if self._moves else 0
 
     def make(self, epoch: int, step: BatchOrder, instead: Mapping[int, int | None]) -> Batch:
@@ -99,9 +103,15 @@ class BatchMaker:
             torch.from_numpy(step.crops),
         )
         used = [instead[photo] for photo in step.photos.tolist()]
-        pixels, inside = self._take(used, keys)
-        keys = keys.to(self._device)
-        aged, clean, mask = self._ageing(pixels, keys, margin_px=self._margin_px, move=self._moves)
+        if self._gathers and None not in used:
+            inside = None
+            keys, (aged, clean, mask) = self._gather(used, keys)
+        else:
+            pixels, inside = self._take(used, keys)
+            keys = keys.to(self._device)
+            aged, clean, mask = self._ageing(
+                pixels, keys, margin_px=self._margin_px, move=self._moves
+            )
         there = np.array([photo is not None for photo in used])
         shown = inside
         if not there.all():
@@ -118,6 +128,25 @@ class BatchMaker:
             photos=tuple(-1 if photo is None else int(numbers[photo]) for photo in used),
             inside=inside,
         )
+
+    def _gather(self, used: list[int | None], keys: Int[Tensor, " B"]) -> tuple[Tensor, AgedPhotos]:
+        """Age crops straight out of the pool: one small copy to the GPU, one launch."""
+        places = [self._pool.place(photo) for photo in used if photo is not None]
+        table = torch.cat([keys[None], torch.tensor(places).T])
+        if self._device.type == "cuda":
+            # From pageable memory the copy would wait for what is under way.
+            table = table.pin_memory().to(self._device, non_blocking=True)
+        keys, offsets, heights, widths = table
+        photos = Pixels(
+            flat=self._pool.flat,
+            offsets=offsets,
+            heights=heights,
+            widths=widths,
+            row_stride=None,
+            column_stride=3,
+            channel_stride=1,
+        )
+        return keys, self._ageing.age_crops(photos, keys, crop_px=self._side_px)
 
     def _take(
         self, used: list[int | None], keys: Int[Tensor, " B"]

@@ -92,6 +92,17 @@ class PhotoPool:
         self._places.move_to_end(photo)
         return self._flat[place.offset : place.end].view(place.height, place.width, 3)
 
+    @property
+    def flat(self) -> UInt8[Tensor, " bytes"]:
+        """The buffer; `place` says where in it a photo lies."""
+        return self._flat
+
+    def place(self, photo: int) -> tuple[int, int, int]:
+        """Return (offset, height, width) of a photo in `flat`; good until the next `put`."""
+        place = self._places[photo]
+        self._places.move_to_end(photo)
+        return place.offset, place.height, place.width
+
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Say that a stream uses the memory, which then is given to nobody before that is done."""
         if self._flat.device.type == "cuda":

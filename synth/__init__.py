@@ -7,6 +7,7 @@ from .crops import CropBoxes, sample_crops, turn_crops
 from .defect import Defect
 from .defects import DEFECTS
 from .device import find_device
+from .fused import Pixels
 from .grain import Grain, grain
 from .grayscale import Grayscale, grayscale
 from .keys import sample_keys
@@ -17,6 +18,7 @@ from .recipe import Recipe
 from .recipes import RECIPES, find_recipe
 from .scene import Scene
 from .texture import Texture, darken, overlay, read_textures
+from .tone import ToneCurve, tone_curve
 
 __all__ = [
     "AGED_CHANNELS",
@@ -34,10 +36,12 @@ __all__ = [
     "Grain",
     "Grayscale",
     "Mode",
+    "Pixels",
     "Recipe",
     "Scene",
     "Sometimes",
     "Texture",
+    "ToneCurve",
     "check_mode",
     "darken",
     "draw_bits",
@@ -53,5 +57,6 @@ __all__ = [
     "sample_crops",
     "sample_keys",
     "smooth_noise",
+    "tone_curve",
     "turn_crops",
 ]

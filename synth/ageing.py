@@ -4,18 +4,23 @@ Everything drawn comes from the photograph's key, so a photograph ages alike in 
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
 from ..textures import TextureBank
 from .augment import Augment
+from .fused import FUSED_DTYPES, FusedAgeing, Pixels, available, fits
 from .keys import check_seed, sample_keys
 from .modes import Mode, aged_in_mode, check_mode, clean_in_mode
 from .recipe import Recipe
 from .recipes import find_recipe
 from .scene import Scene
 from .types import Images, InMode, Keys, Mask, Params, Photos
+
+Backend: TypeAlias = Literal["auto", "eager", "compiled", "fused"]
 
 WINDOW_STEP = 16
 """Windows of a picture begin at multiples of this: JPEG's blocks, twice subsampled, lie so."""
@@ -45,6 +50,8 @@ class Ageing:
         textures: TextureBank | None = None,
         dtype: torch.dtype = torch.float32,
         augment: bool = True,
+        backend: Backend = "auto",
+        channels_last: bool = False,
     ) -> None:
         """Settle the recipe.
 
@@ -56,10 +63,15 @@ class Ageing:
             dtype: Floating-point type of aged and clean.
             augment: Whether the clean photo is varied first, as the recipe has it; to age a
                 photograph in its place, False.
+            backend: What does the work. "eager": torch, an operation at a time; "compiled":
+                torch.compile makes few kernels of them; "fused": one kernel for recipes of
+                Grayscale, ToneCurve, Grain and Texture, on CUDA with Triton. "auto" takes the last
+                of these that can be had on a GPU, and "eager" elsewhere.
+            channels_last: Memory format of aged and clean.
 
         Raises:
-            ValueError: If the recipe or the mode is unknown, the seed out of range, or dtype not
-                floating point.
+            ValueError: If the recipe, the mode or the backend is unknown, the seed out of range,
+                dtype not floating point, or the recipe not for the fused kernel.
         """
         if not dtype.is_floating_point:
             raise ValueError(f"dtype must be floating point, got {dtype}; use torch.float32")
@@ -69,7 +81,39 @@ class Ageing:
         self.dtype = dtype
         self.augment = self.recipe.augment if augment else Augment()
         self._textures = textures
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._photos_seen = 0
+        if backend not in get_args(Backend):
+            raise ValueError(
+                f"unknown backend {backend!r}; there are: {', '.join(get_args(Backend))}"
+            )
+        self.backend: Backend = backend
+        kernel_fits = fits(self.recipe) and dtype in FUSED_DTYPES
+        self._fused = (
+            FusedAgeing(self.recipe, mode=self.mode, augment=self.augment, dtype=dtype)
+            if backend == "fused" or (backend == "auto" and kernel_fits)
+            else None
+        )
+        self._compiled: Callable[..., AgedPhotos] | None = None
+
+    def backend_on(self, device: torch.device) -> Backend:
+        """Return what does the work on a device.
+
+        Raises:
+            ValueError: If that is the fused kernel, asked for by name, and there is no Triton.
+        """
+        if self.backend in ("eager", "compiled"):
+            return self.backend
+        # The interpreter is for tests, which ask for it.
+        wanted = self.backend == "fused" or device.type == "cuda"
+        if self._fused is not None and wanted and available(device):
+            return "fused"
+        if self.backend == "fused":
+            raise ValueError(
+                f"backend 'fused' needs Triton and a CUDA device, got {device}; use 'eager' or "
+                "'compiled'"
+            )
+        return "compiled" if device.type == "cuda" else "eager"
 
     def __call__(
         self,
@@ -93,9 +137,8 @@ class Ageing:
         Raises:
             ValueError: If the shape or the type of photos or keys does not fit.
         """
-        clean = _as_float32(photos)
-        B, _, H, W = clean.shape
-        H, W = H - 2 * margin_px, W - 2 * margin_px
+        _check_photos(photos)
+        B, device = len(photos), photos.device
         if keys is None:
             keys = self._next_keys(B)
         if keys.shape != (B,) or keys.dtype != torch.int64:
@@ -103,7 +146,54 @@ class Ageing:
                 f"keys must be int64 of shape ({B},), one for each photograph, "
                 f"got {keys.dtype} of shape {tuple(keys.shape)}"
             )
-        keys = keys.to(clean.device)
+        keys = keys.to(device, non_blocking=True)
+        backend = self.backend_on(device)
+        if backend == "fused" and margin_px == 0 and photos.dtype != torch.float64:
+            size = (photos.shape[2], photos.shape[3])
+            return self._age_fused(Pixels.of_batch(photos), keys, size, move=move)
+        if backend == "compiled":
+            # Drawn now: a graph holds no files to read and no textures to draw.
+            self._textures_if_used(device)
+            if self._compiled is None:
+                self._compiled = torch.compile(self._age, dynamic=False)
+            with exact_products():
+                return self._compiled(photos, keys, margin_px, move)
+        with exact_products():
+            return self._age(photos, keys, margin_px, move)
+
+    def age_crops(self, photos: Pixels, keys: Keys, *, crop_px: int) -> AgedPhotos:
+        """Cut a square out of each photograph where it lies, turn it, and age it: one launch.
+
+        The same as `sample_crops`, `turn_crops` and a call with the crops and their margin.
+
+        Args:
+            photos: Where the photographs lie, packed (H, W, 3), uint8; none smaller than the crop.
+            keys: One int64 key for each photograph, on their device.
+            crop_px: Side of the squares.
+
+        Raises:
+            ValueError: If the fused kernel is not to be had, see `backend_on`.
+        """
+        backend = self.backend_on(keys.device)
+        if backend != "fused":
+            raise ValueError(f"crops are aged where they lie by backend 'fused', not {backend!r}")
+        return self._age_fused(photos, keys, (crop_px, crop_px), crop=True)
+
+    def _age_fused(
+        self, photos: Pixels, keys: Keys, size: tuple[int, int], **options: bool
+    ) -> AgedPhotos:
+        assert self._fused is not None
+        textures = self._textures_if_used(keys.device)
+        channels_last = self._layout is torch.channels_last
+        return AgedPhotos(
+            *self._fused(
+                photos, keys, size=size, textures=textures, channels_last=channels_last, **options
+            )
+        )
+
+    def _age(self, photos: Photos, keys: Keys, margin_px: int, move: bool) -> AgedPhotos:
+        clean = _as_float32(photos)
+        H, W = clean.shape[2] - 2 * margin_px, clean.shape[3] - 2 * margin_px
         augment = self.augment if move else dataclasses.replace(self.augment, p=0.0)
         if augment.moves or augment.tones or margin_px:
             drawn = augment.sample(keys, side_px=min(H, W))
@@ -151,6 +241,7 @@ class Ageing:
                 f"top and left must be multiples of {WINDOW_STEP}, the grid of JPEG's blocks, got "
                 f"{top} and {left}"
             )
+        _check_photos(clean)
         x = clean = _as_float32(clean)
         scenes = self._scenes(keys, size or (x.shape[2], x.shape[3]), top, left)
         hidden = torch.zeros_like(x[:, :1], dtype=torch.bool)
@@ -162,13 +253,15 @@ class Ageing:
                     hidden = hidden | mask
             aged, clean = aged_in_mode(x, self.mode), clean_in_mode(clean, self.mode)
         return AgedPhotos(
-            aged.to(self.dtype).contiguous(), clean.to(self.dtype).contiguous(), hidden
+            aged.to(self.dtype).contiguous(memory_format=self._layout),
+            clean.to(self.dtype).contiguous(memory_format=self._layout),
+            hidden,
         )
 
     def _scenes(
         self, keys: Keys, size: tuple[int, int], top: int = 0, left: int = 0
     ) -> list[Scene]:
-        textures = self.textures_on(keys.device) if self.recipe.uses_textures else None
+        textures = self._textures_if_used(keys.device)
         severity = self.recipe.severity(keys)
         return [
             Scene(
@@ -191,24 +284,46 @@ class Ageing:
             self._textures = self._textures.to(device)
         return self._textures
 
+    def _textures_if_used(self, device: torch.device) -> TextureBank | None:
+        return self.textures_on(device) if self.recipe.uses_textures else None
+
     def _next_keys(self, count: int) -> Keys:
         samples = torch.arange(self._photos_seen, self._photos_seen + count)
         self._photos_seen += count
         return sample_keys(self.seed, 0, samples, torch.zeros_like(samples))
 
 
-def _as_float32(photos: Photos) -> Images:
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Keep convolutions and matrix products on a GPU in float32, without TF32's ten bits.
+
+    A CPU rounds no products; results are to be those of the CPU.
+    """
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
+
+
+def _check_photos(photos: Photos) -> None:
     if photos.ndim != 4 or photos.shape[1] != 3:
         raise ValueError(
             f"photos must have the shape (B, 3, H, W), got {tuple(photos.shape)}; "
             "repeat a gray channel three times, add a batch dimension to a single photograph"
         )
-    if photos.dtype == torch.uint8:
-        return photos.to(torch.float32) / 255.0
-    if not photos.dtype.is_floating_point:
+    if photos.dtype != torch.uint8 and not photos.dtype.is_floating_point:
         raise ValueError(
             f"photos must be uint8 or floating point, got {photos.dtype}; scale them to 0..255 and "
             "use .to(torch.uint8)"
         )
+
+
+def _as_float32(photos: Photos) -> Images:
+    if photos.dtype == torch.uint8:
+        return photos.to(torch.float32) / 255.0
     # In bfloat16, luma and grain would be rounded to 1/256.
     return photos.to(torch.float32)

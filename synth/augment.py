@@ -141,8 +141,8 @@ def source_positions(params: Params, height: int, width: int) -> tuple[Tensor, T
     along, across, down, right = (
         params[name][:, None, None] for name in ("along", "across", "down", "right")
     )
-    rows = (along * y - across * x + FINE * (height - 1)) // 2 + down
-    columns = (across * y + along * x + FINE * (width - 1)) // 2 + right
+    rows = ((along * y - across * x + FINE * (height - 1)) >> 1) + down
+    columns = ((across * y + along * x + FINE * (width - 1)) >> 1) + right
     return rows, columns
 
 

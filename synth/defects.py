@@ -4,6 +4,7 @@ from .defect import Defect, name_of
 from .grain import Grain
 from .grayscale import Grayscale
 from .texture import Texture
+from .tone import ToneCurve
 
 DEFECTS: dict[str, type[Defect]] = {
     name_of(kind): kind
@@ -11,5 +12,6 @@ DEFECTS: dict[str, type[Defect]] = {
         Grayscale,
         Grain,
         Texture,
+        ToneCurve,
     )
 }
