@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .ranges import Range
-from .types import PerImage
+from .types import Images, OneChannel, PerImage
 
 PAPER: Range = (0.78, 0.94)
 """Lightness of the paper base of old prints as scans show it, of full scale."""
@@ -27,3 +27,18 @@ def bare_colour(channels: int, *, light: PerImage, warmth: PerImage) -> Tensor:
     else:
         colour = torch.stack((red, green, blue), 1)
     return colour[:, :, None, None]
+
+
+def cover(x: Images, layer: Tensor, *, opacity: OneChannel) -> Images:
+    """Lay something over pictures; opacity 0 returns x bit for bit, 1 the layer within rounding.
+
+    Args:
+        x: The pictures.
+        layer: Broadcasts to them; float32.
+        opacity: From 0 to 1; float32.
+
+    Returns:
+        Float32, or float64 if x is.
+    """
+    # The pictures first: the first operand decides on the memory format.
+    return (x - layer).mul_(opacity).neg_().add_(x)

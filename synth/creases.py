@@ -16,12 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .bare import PAPER, WARMTH, bare_colour
+from .bare import PAPER, WARMTH, bare_colour, cover
 from .defect import Defect
 from .lattice import smooth_noise
-from .philox import bits_to_uniform
 from .ranges import Range, check_range
-from .scene import Scene, per_pixel
+from .scene import NOMINAL_SIDE_PX, Scene, per_pixel
 from .texture import MASK_LEVEL
 from .types import Images, Mask, Params, PerImage
 
@@ -72,52 +71,57 @@ def crease(
     """
     _B, C, H, W = x.shape
     scale = scene.scale
-    rough = smooth_noise(scene, H, W, period_px=90 * scale, plane=0, octaves=4, gain=0.55)
-    fibre = smooth_noise(scene, H, W, period_px=24 * scale, plane=100, octaves=4, gain=0.8)
+    rough = smooth_noise(scene, H, W, period_px=90 * scale, plane=0, octaves=5, gain=0.65)
+    fibre = smooth_noise(scene, H, W, period_px=20 * scale, plane=100, octaves=4, gain=0.9)
+    swing = 0.6 + 0.55 * fibre + 0.35 * rough
+    rubbed = (0.16 + 0.10 * fibre).clamp(min=0)
+    rough = (1.2 * scale) * rough
     rows, columns = scene.rows(H), scene.columns(W)
     bare = torch.zeros_like(rough)
-    relief, down, right, dark = bare, bare, bare, bare
+    relief, down, right, dark = (torch.zeros_like(rough) for _ in range(4))
     for fold in range(whiteness.shape[1]):
-        its = {
-            name: per_pixel(value[:, fold])
-            for name, value in (
-                ("white", whiteness), ("shade", shade), ("row", row), ("column", column),
-                ("angle", angle), ("half", half_length), ("bend", bend), ("core", core),
-                ("flank", flank), ("dirt", dirt),
-            )
-        }  # fmt: skip
-        cos, sin = its["angle"].cos(), its["angle"].sin()
-        dy, dx = rows - its["row"], columns - its["column"]
+        white, slope, length, wide = (
+            per_pixel(value[:, fold]) for value in (whiteness, shade, half_length, core)
+        )
+        cos, sin = per_pixel(angle[:, fold].cos()), per_pixel(angle[:, fold].sin())
+        dy, dx = rows - per_pixel(row[:, fold]), columns - per_pixel(column[:, fold])
+        steep = 1 / per_pixel(flank[:, fold])
+        # In place on what is ours alone: a third faster.
         along = cos * dx + sin * dy
-        across = cos * dy - sin * dx
-        across = across + 0.5 * its["bend"] * along * along + (1.3 * scale) * rough
+        across = (cos * dy - sin * dx).add_(rough)
+        across.addcmul_(0.5 * per_pixel(bend[:, fold]) * along, along)
         near = across.abs()
         # Both ends peter out over the last third.
-        reach = ((its["half"] - along.abs()) * (3.0 / its["half"])).clamp(0, 1)
-        fade = (near * (-1.0 / its["flank"])).exp() * reach
-        width = its["core"] * reach * (0.55 + 0.75 * fibre + 0.35 * rough)
-        line = (width - near + 0.5).clamp(0, 1)
-        abrasion = (0.16 + 0.10 * fibre).clamp(min=0) * (near * (-2.0 / its["flank"])).exp() * reach
-        bare = torch.maximum(bare, its["white"] * torch.maximum(line, abrasion))
-        dark = torch.maximum(dark, its["dirt"] * its["white"] * line * (1.2 - near).clamp(0, 1))
+        reach = along.abs_().mul_(-3 / length).add_(3).clamp_(0, 1)
+        decay = (near * -steep).exp_()
+        fade = decay * reach
+        line = (wide * swing).mul_(reach).sub_(near).add_(0.5).clamp_(0, 1)
+        grime = (white * per_pixel(dirt[:, fold])) * line
+        dark = torch.maximum(dark, grime.mul_((1.2 - near).clamp_(0, 1)))
+        bare = torch.maximum(bare, line.maximum(decay.mul_(fade).mul_(rubbed)).mul_(white))
         # Steepest at the fold, gone some flanks away: x exp(-|x|), whose top is 1 / e.
-        flexed = its["shade"] * (math.e / its["flank"]) * across * fade
-        relief = relief + flexed
-        down, right = down + cos * flexed, right - sin * flexed
+        flexed = across.mul_(fade).mul_(math.e * slope * steep)
+        relief.add_(flexed)
+        down.addcmul_(flexed, cos)
+        right.addcmul_(flexed, -sin)
     amount = _DISPLACED_PX / 0.1 * scale
-    moved = displace(x.float(), amount * down, amount * right)
-    lit = moved * (1 + relief).clamp(min=0)
-    colour = bare_colour(C, light=light, warmth=warmth)
-    paper = colour * (1 + 0.06 * fibre)
-    aged = torch.lerp(lit, paper, bare) * (1 - dark)
-    return aged.clamp(0, 1).to(x.dtype), bare >= MASK_LEVEL
+    moved = displace(x, amount * down, amount * right)
+    lit = moved.mul_((relief + 1).clamp_(min=0))
+    paper = bare_colour(C, light=light, warmth=warmth) * (1 + 0.06 * fibre)
+    aged = cover(lit, paper, opacity=bare).mul_(1 - dark).clamp_(0, 1)
+    return aged.to(x.dtype), bare >= MASK_LEVEL
 
 
 def displace(x: Images, down: Tensor, right: Tensor) -> Images:
     """Take each pixel from (down, right) of its place, bilinearly; (B, 1, H, W) in pixels.
 
     Beyond the border the outermost pixels go on; at 0 the picture is as it was, bit for bit.
+
+    Returns:
+        Float32, or float64 if x is.
     """
+    laid = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     _B, C, H, W = x.shape
     top, left = down.floor(), right.floor()
     y = torch.arange(H, device=x.device)[:, None] + top.long()
@@ -129,9 +133,10 @@ def displace(x: Images, down: Tensor, right: Tensor) -> Images:
     def take(index: Tensor) -> Tensor:
         return flat.gather(2, index.flatten(2).expand(-1, C, -1)).view(x.shape)
 
-    upper = torch.lerp(take(y0 + z0), take(y0 + z1), right - left)
-    lower = torch.lerp(take(y1 + z0), take(y1 + z1), right - left)
-    return torch.lerp(upper, lower, down - top)
+    down, right = (down - top).to(x.dtype), (right - left).to(x.dtype)
+    upper = torch.lerp(take(y0 + z0), take(y0 + z1), right)
+    lower = torch.lerp(take(y1 + z0), take(y1 + z1), right)
+    return torch.lerp(upper, lower, down).contiguous(memory_format=laid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,7 +188,7 @@ class Creases(Defect):
 
     def reach_px(self, size: tuple[int, int]) -> int:
         """As far as a picture can be displaced."""
-        longest = max(1.0, max(size) / 1024)
+        longest = max(1.0, max(size) / NOMINAL_SIDE_PX)
         return math.ceil(NUM_FOLDS * _DISPLACED_PX / 0.1 * self.shade[1] * longest) + 2
 
     def _fold(self, scene: Scene, u: Tensor, probability: PerImage) -> Params:
@@ -211,7 +216,7 @@ class Creases(Defect):
             "column": width / 2 - 0.5 - offset * sin + aside * cos,
             "angle": angle,
             "half_length": half,
-            "bend": torch.where(crosses, (bent - 0.5) * 0.04, (bent - 0.5) * 1.6 * longest / half)
+            "bend": torch.where(crosses, (bent - 0.5) * 0.04, (bent - 0.5) * 1.1 * longest / half)
             / longest,
             "core": scene.amount(wide, self.core_px)
             * (scene.scale * torch.where(crosses, 1.0, 0.6)),

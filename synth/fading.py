@@ -3,8 +3,9 @@
     y = b + (w - b) x ** (1 - lost)
 
 for each channel, b the black and w the white that are left. Density that scales down is an exponent
-below 1; in colour prints the cyan dye goes first, which leaves a red cast. All of it is more or
-less in places, as smooth noise has it, and more along the edges, where the air gets at the print.
+below 1; in colour prints the cyan dye goes first, which leaves a red cast, deepest in what was
+black. All of it is more or less in places, as smooth noise has it, and more along the edges, where
+the air gets at the print.
 """
 
 from dataclasses import dataclass
@@ -26,8 +27,12 @@ PATCH = 0.35
 EDGE = 0.05
 """Depth to which air gets in from the edges of a print, as a share of the long side."""
 
-_MOST = 0.45
-"""Of black lifted, white lost and density lost anywhere: something of the picture stays."""
+MOST_LIFTED = 0.4
+"""Black anywhere; and white is lowered by `MOST_LOST` at most: something of the picture stays."""
+
+MOST_LOST = 0.25
+
+MOST_DENSITY_LOST = 0.75
 
 
 def fade(
@@ -42,21 +47,26 @@ def fade(
 
     Args:
         x: One channel or three; one loses the density that luma would.
-        black: What black is lifted to, 0 to 0.45.
-        white_lost: What white falls short of 1 by, 0 to 0.45.
+        black: What black is lifted to, in the channel that loses most density.
+        white_lost: What white falls short of 1 by.
         density_lost: Share of the density that red, green and blue lose (the dyes cyan, magenta
-            and yellow), 0 to 0.8.
+            and yellow), below 1.
         where: How much of this happens at each pixel, 1 on average.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     lost = density_lost[:, :, None, None]
+    # Half of the lifted black is fog, alike in all dyes, and half goes with what each has lost.
+    most = lost.amax(1, keepdim=True).clamp(min=1e-6)
+    share = 0.5 + 0.5 * torch.where(lost.sum(1, keepdim=True) > 0, lost / most, 1.0)
     if x.shape[1] == 1:
-        lost = grayscale(lost)
-    low = (per_pixel(black) * where).clamp(max=_MOST)
-    high = 1 - (per_pixel(white_lost) * where).clamp(max=_MOST)
-    faded = low + (high - low) * wide ** (1 - (lost * where).clamp(max=0.8))
+        lost, share = grayscale(lost), grayscale(share)
+    # Where more than usual has gone, shadows are thin rather than veiled: hence the root.
+    low = (per_pixel(black) * share * where.sqrt()).clamp(max=MOST_LIFTED)
+    high = 1 - (per_pixel(white_lost) * where).clamp(max=MOST_LOST)
+    faded = low + (high - low) * wide ** (1 - (lost * where).clamp(max=MOST_DENSITY_LOST))
     happens = per_pixel(black + white_lost + density_lost.sum(1)) > 0
-    return torch.where(happens, faded.clamp(0, 1).to(x.dtype), x)
+    # Copied into the memory format of x.
+    return torch.empty_like(x).copy_(torch.where(happens, faded.clamp(0, 1).to(x.dtype), x))
 
 
 def edge_nearness(scene: Scene, height: int, width: int, *, depth_px: float) -> OneChannel:
@@ -96,7 +106,7 @@ class Fading(Defect):
     """Contrast and density lost."""
 
     black: Range = (0.03, 0.25)
-    """What black is lifted to."""
+    """What black is lifted to, at most in the channel that fades most."""
     white_lost: Range = (0.02, 0.15)
     """What white falls short of 1 by."""
     density_lost: Range = (0.0, 0.25)
@@ -111,8 +121,8 @@ class Fading(Defect):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_range("black", self.black, low=0.0, high=0.4)
-        check_range("white_lost", self.white_lost, low=0.0, high=0.4)
+        check_range("black", self.black, low=0.0, high=MOST_LIFTED)
+        check_range("white_lost", self.white_lost, low=0.0, high=MOST_LOST)
         check_range("density_lost", self.density_lost, low=0.0, high=0.6)
         check_range("dye_lost", self.dye_lost, low=0.0, high=0.6)
         check_range("unevenness", self.unevenness, low=0.0, high=1.0)
@@ -126,9 +136,9 @@ class Fading(Defect):
         # Dark fading of chromogenic prints: cyan, then yellow, then magenta as a rule.
         dyes = torch.stack([cyan, cyan * 0.55 * u[:, 4], cyan * (0.2 + 0.6 * u[:, 5])], 1)
         return {
-            "black": scene.strength(u[:, 0], self.black, most=0.4),
-            "white_lost": scene.strength(u[:, 1], self.white_lost, most=0.4),
-            "density_lost": (every[:, None] + dyes).clamp(max=0.8),
+            "black": scene.strength(u[:, 0], self.black, most=MOST_LIFTED),
+            "white_lost": scene.strength(u[:, 1], self.white_lost, most=MOST_LOST),
+            "density_lost": (every[:, None] + dyes).clamp(max=MOST_DENSITY_LOST),
             "unevenness": scene.amount(u[:, 6], self.unevenness),
             "edges": scene.amount(u[:, 7], self.edges),
         }

@@ -2,7 +2,7 @@
 
 The red-sensitive layer is the lowest, so the glow is red to orange in colour film, and only bright
 in black-and-white. What glows is blurred widely, so that is done on a picture smaller by a whole
-number, aligned to the whole picture; it costs little beside the two passes at full size.
+number, aligned to the whole picture; it costs little beside the way to linear light and back.
 """
 
 import math
@@ -14,11 +14,12 @@ from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 
 from .defect import Defect
 from .grayscale import grayscale
+from .light_leak import add_light
 from .ranges import Range, check_range
 from .scene import NOMINAL_SIDE_PX, Scene, per_pixel
 from .types import Images, Mask, OneChannel, Params, PerImage
 
-GLOW = (1.0, 0.36, 0.10)
+GLOW = (1.0, 0.30, 0.07)
 """Red, green and blue of the glow."""
 
 CORE = 0.35
@@ -27,21 +28,15 @@ this share of the standard deviation."""
 
 
 def halation(x: Images, *, amount: PerImage, glow: OneChannel) -> Images:
-    """Screen the glow over the picture, 1 - (1 - x) (1 - amount colour glow); amount 0 returns x.
+    """Add the glow in linear light; amount 0 returns x.
 
     Args:
         x: One channel or three; one gets the luma of the colour.
-        amount: Of red light at the brightest.
+        amount: Linear red light at the brightest, 1 being white.
         glow: 0 to 1.
     """
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
     light = per_pixel(amount) * glow
-    if x.shape[1] == 1:
-        light = light * (0.299 * GLOW[0] + 0.587 * GLOW[1] + 0.114 * GLOW[2])
-    else:
-        light = torch.cat([light * part for part in GLOW], 1)
-    # Not as it is written above: rounding would change what nothing glows on.
-    return torch.empty_like(x).copy_((wide + light * (1 - wide)).clamp(0, 1))
+    return add_light(x, light=torch.cat([light * part for part in GLOW], 1))
 
 
 def glow_of(
@@ -59,7 +54,7 @@ def glow_of(
     Args:
         x: One channel or three.
         threshold: Below it nothing glows, at 1 all does; below 1.
-        sigma_px: Standard deviation of the glow, at least 2 * `step`.
+        sigma_px: Standard deviation of its wider half, at least `step` / `CORE`.
         kernel_px: Side of the Gaussian kernel, odd.
         step: How much smaller the picture is that gets blurred.
         top: First row of x in the whole picture, to which the steps are aligned.
@@ -67,7 +62,7 @@ def glow_of(
     """
     luma = grayscale(x.to(torch.promote_types(x.dtype, torch.float32)))
     level = per_pixel(threshold)
-    bright = ((luma - level) / (1 - level)).clamp(0, 1) ** 2
+    bright = ((luma - level) / (1 - level)).clamp(0, 1)
     H, W = bright.shape[2:]
     before, above = left % step, top % step
     border = (before, -(W + before) % step, above, -(H + above) % step)
@@ -87,9 +82,9 @@ def glow_of(
 class Halation(Defect):
     """A glow around what is bright."""
 
-    amount: Range = (0.2, 0.8)
-    """How bright it is, relative to white, within a large highlight."""
-    sigma_px: Range = (6.0, 20.0)
+    amount: Range = (0.03, 0.3)
+    """Red light of the glow within a large highlight, relative to the light of white."""
+    sigma_px: Range = (8.0, 24.0)
     """How wide it is, in a picture with a long side of 1024 px."""
     threshold: Range = (0.65, 0.9)
     """From which luma on a pixel glows."""
@@ -130,5 +125,5 @@ class Halation(Defect):
 
     def _step(self, size: tuple[int, int]) -> int:
         scale = max(1.0, max(size) / NOMINAL_SIDE_PX)
-        # Half of the narrowest Gaussian that is to be blurred with.
+        # No larger than the narrowest Gaussian that is to be blurred with.
         return 2 ** max(0, math.floor(math.log2(CORE * self.sigma_px[0] * scale)))

@@ -2,8 +2,8 @@
 
 For each defect of `DEFECTS` there is a module of its name, with its fields and Kornia's usual ones:
 
-    from agedphoto.synth.kornia_modules import RandomGrain
-    wear = AugmentationSequential(RandomGrain(sigma=(0.05, 0.1), p=0.5), data_keys=["input", "mask"])
+    from agedphoto.synth.kornia_modules import RandomGrain, RandomTexture
+    wear = AugmentationSequential(RandomGrain(sigma=(0.05, 0.1), p=0.5), RandomTexture(p=0.3))
 
 Unlike Kornia's own, these modules never draw from the global generator and never wait for the GPU.
 A photograph's draws, the one of `p` among them, are a function of its key, of the module's seed and
@@ -15,11 +15,11 @@ the same.
 """
 
 import ast
-import functools
 import inspect
 import textwrap
 from dataclasses import MISSING, Field, fields
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ from .philox import draw_uniform, word
 from .recipe import Recipe
 from .recipes import find_recipe
 from .scene import Scene, per_pixel
-from .types import Images, Keys, Mask, Params
+from .types import Images, InMode, Keys, Mask, Params
 
 CHOICE_OP = 0xFFFFFFFB
 """Op number of the draw of `p`; no recipe is long enough to reach it."""
@@ -90,7 +90,8 @@ class _RandomWear(IntensityAugmentationBase2D):
                 beyond is clipped where the wear is applied.
             params: Drawn before, `_params` of this module; they are used as they are.
             keys: One int64 key for each photograph; None takes the next ones of the seed.
-            kwargs: Tensors to take instead of those of the same names in `params`.
+            kwargs: Tensors to take instead of those of the same names in `params`; others are
+                ignored.
 
         Raises:
             ValueError: If both params and keys are given, or something does not fit.
@@ -99,7 +100,9 @@ class _RandomWear(IntensityAugmentationBase2D):
             raise ValueError("params hold their own keys; give either params or keys")
         if params is None:
             params = self._draw(self.transform_tensor(input).shape, input.device, keys)
-        return super().forward(input, params=params, **kwargs)
+        # Containers pass arguments of other modules along.
+        instead = {name: value for name, value in kwargs.items() if name in params}
+        return super().forward(input, params=params | instead if instead else params)
 
     def forward_parameters(self, batch_shape: tuple[int, ...]) -> Params:
         """Draw what the next call needs, on the device of the last one; containers call this."""
@@ -126,14 +129,18 @@ class _RandomWear(IntensityAugmentationBase2D):
         if self.device != input.device:
             self.device = input.device
         # Where the last batch was on another device; otherwise nothing moves.
-        params = {name: value.to(input.device) for name, value in params.items()}
-        drawn = {name: value for name, value in params.items() if name not in _BOOKKEEPING}
+        keys, chosen = (params[name].to(input.device) for name in ("keys", "batch_prob"))
+        drawn = {
+            name: value.to(input.device)
+            for name, value in params.items()
+            if name not in _BOOKKEEPING
+        }
         # A caller's autocast would round the convolutions of a defect to bfloat16.
         with torch.autocast(input.device.type, enabled=False):
-            aged, mask = self._age(input.clamp(0, 1), drawn, self._scenes(params["keys"], (H, W)))
+            aged, mask = self._age(input.clamp(0, 1), drawn, self._scenes(keys, (H, W)))
             aged = _with_channels(aged, C)
         if mask is not None and self.p < 1:
-            mask = mask & per_pixel(params["batch_prob"] > 0.5)
+            mask = mask & per_pixel(chosen > 0.5)
         if not torch.compiler.is_exporting():
             self.damage_mask = mask
         if C > 1 and input.is_contiguous(memory_format=torch.channels_last):
@@ -162,7 +169,8 @@ class _RandomWear(IntensityAugmentationBase2D):
                 f"got {keys.dtype} of shape {tuple(keys.shape)}"
             )
         # Bits turned around for all keys alike leave no two alike, and make each kind's its own.
-        keys = keys.to(device) ^ word(self._salt, like=keys.to(device))
+        keys = keys.to(device)
+        keys = keys ^ word(self._salt, like=keys)
         if self.same_on_batch:
             keys = keys[:1].repeat(B)
         if self.p in (0, 1):
@@ -209,9 +217,7 @@ class _RandomWear(IntensityAugmentationBase2D):
     def _sample(self, scenes: list[Scene]) -> Params:
         raise NotImplementedError
 
-    def _age(
-        self, x: Images, drawn: Params, scenes: list[Scene]
-    ) -> tuple[Images, Mask | None]:
+    def _age(self, x: Images, drawn: Params, scenes: list[Scene]) -> tuple[InMode, Mask | None]:
         raise NotImplementedError
 
     def _described(self, what: str) -> str:
@@ -261,9 +267,7 @@ class RandomDefect(_RandomWear):
     def _sample(self, scenes: list[Scene]) -> Params:
         return self.defects[0].sample(scenes[0])
 
-    def _age(
-        self, x: Images, drawn: Params, scenes: list[Scene]
-    ) -> tuple[Images, Mask | None]:
+    def _age(self, x: Images, drawn: Params, scenes: list[Scene]) -> tuple[InMode, Mask | None]:
         return self.defects[0].apply(x, drawn, scenes[0])
 
     def __repr__(self) -> str:
@@ -316,9 +320,7 @@ class RandomAgeing(_RandomWear):
                 drawn[f"{scene.op}.{name}"] = value
         return drawn
 
-    def _age(
-        self, x: Images, drawn: Params, scenes: list[Scene]
-    ) -> tuple[Images, Mask | None]:
+    def _age(self, x: Images, drawn: Params, scenes: list[Scene]) -> tuple[InMode, Mask | None]:
         hidden: Tensor | None = None
         for defect, scene in zip(self.defects, scenes, strict=True):
             start = f"{scene.op}."
@@ -332,7 +334,7 @@ class RandomAgeing(_RandomWear):
         return self._described(repr(self.recipe.name))
 
 
-def __getattr__(name: str) -> type[RandomDefect]:
+def __getattr__(name: str) -> Any:
     """Make the module class of a defect when it is first asked for."""
     kind = _KINDS.get(name)
     if kind is None:
@@ -353,7 +355,10 @@ def _module_of(name: str, kind: type[Defect]) -> type[RandomDefect]:
     """Make a class whose arguments are the fields of a defect and those of `RandomDefect`."""
     own = [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=field.type
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(field),
+            annotation=field.type,
         )
         for field in fields(kind)  # type: ignore[arg-type]
     ]
@@ -395,7 +400,9 @@ def _documentation(kind: type[Defect]) -> str:
     summary = inspect.cleandoc(kind.__doc__ or kind.__name__)
     common = inspect.cleandoc(RandomDefect.__doc__ or "").partition("Args:\n")[2]
     lines = [f"{name}: {' '.join(note.split())}" for name, note in _notes(kind).items()]
-    lines += [line for line in textwrap.dedent(common).splitlines() if not line.startswith("defect")]
+    lines += [
+        line for line in textwrap.dedent(common).splitlines() if not line.startswith("defect")
+    ]
     return f"{summary}\n\nArgs:\n" + textwrap.indent("\n".join(lines), "    ") + "\n"
 
 
@@ -406,7 +413,7 @@ def _notes(kind: type[Defect]) -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
     except (OSError, TypeError):
         return notes
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in pairwise(body):
         if (
             isinstance(statement, ast.AnnAssign)
             and isinstance(statement.target, ast.Name)
@@ -417,22 +424,24 @@ def _notes(kind: type[Defect]) -> dict[str, str]:
     return notes
 
 
-def _with_channels(x: Images, channels: int) -> Images:
+def _with_channels(x: InMode, channels: int) -> InMode:
     """Repeat gray, or take the luma of colour, to have as many channels as wanted."""
     if x.shape[1] == channels:
         return x
     return rgb_to_grayscale(x) if channels == 1 else x.expand(-1, channels, -1, -1)
 
 
-@torch.compiler.assume_constant_result
+_standard: dict[torch.device, TextureBank] = {}
+
+
 def _standard_textures(device: torch.device) -> TextureBank:
-    # Executed, not traced, when a module is compiled: they are drawn with NumPy.
-    return _drawn_textures(device)
+    _draw_standard_textures(device)
+    return _standard[device]
 
 
-@functools.cache
-def _drawn_textures(device: torch.device) -> TextureBank:
-    """Keep one bank a device for all modules."""
-    if device.type == "cpu":
-        return TextureBank.synthesize()
-    return _drawn_textures(torch.device("cpu")).to(device)
+@torch.compiler.assume_constant_result
+def _draw_standard_textures(device: torch.device) -> None:
+    """Keep one bank a device for all modules; run as a module is compiled, not traced."""
+    if device not in _standard:
+        bank = next(iter(_standard.values()), None) or TextureBank.synthesize()
+        _standard[device] = bank.to(device)

@@ -36,7 +36,7 @@ _WARP = 0.22
 _DRAWS = 7
 
 
-def leak(x: Images, *, light: Float[Tensor, "B 3 H W"]) -> Images:
+def add_light(x: Images, *, light: Float[Tensor, "B 3 H W"]) -> Images:
     """Add linear light; none returns x.
 
     Args:
@@ -50,9 +50,9 @@ def leak(x: Images, *, light: Float[Tensor, "B 3 H W"]) -> Images:
     # Kornia's conversions take three channels only.
     linear = rgb_to_linear_rgb(wide.expand(-1, 3, -1, -1))[:, :C]
     lit = (linear + light).clamp(0, 1)
-    leaked = linear_rgb_to_rgb(lit.expand(-1, 3, -1, -1))[:, :C]
+    shown = linear_rgb_to_rgb(lit.expand(-1, 3, -1, -1))[:, :C]
     # The way there and back rounds, so it is taken only where there is light.
-    return torch.empty_like(x).copy_(torch.where(light > 0, leaked.clamp(0, 1).to(x.dtype), x))
+    return torch.empty_like(x).copy_(torch.where(light > 0, shown.clamp(0, 1).to(x.dtype), x))
 
 
 def light_of(exposure: OneChannel, *, greenness: PerImage) -> Float[Tensor, "B 3 H W"]:
@@ -71,7 +71,7 @@ def light_of(exposure: OneChannel, *, greenness: PerImage) -> Float[Tensor, "B 3
 class LightLeak(Defect):
     """Patches of light at an edge of the frame."""
 
-    intensity: Range = (0.1, 1.0)
+    intensity: Range = (0.06, 0.8)
     """Exposure of the first patch; those from about 0.5 on have a yellow core."""
     depth: Range = (0.05, 0.3)
     """How far a patch reaches into the frame, as a share of the long side."""
@@ -79,7 +79,7 @@ class LightLeak(Defect):
     """How far it goes along the edge to both sides, likewise."""
     num_blobs: int = 3
     """Most patches in a photograph; each but the first is there in half of them."""
-    greenness: Range = (0.15, 0.4)
+    greenness: Range = (0.08, 0.32)
     """From red leaks, 0, to yellow ones."""
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class LightLeak(Defect):
         """Let the light in; the mask is where there is `HIDES_AT` or more of it."""
         exposure = _exposure(params, scene, x.shape[2], x.shape[3])
         light = light_of(exposure, greenness=params["greenness"])
-        return leak(x, light=light), grayscale(light) >= HIDES_AT
+        return add_light(x, light=light), grayscale(light) >= HIDES_AT
 
 
 def _exposure(params: Params, scene: Scene, height: int, width: int) -> OneChannel:

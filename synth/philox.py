@@ -36,7 +36,7 @@ _ROUNDS = 10
 
 def philox4x32(
     counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Encrypt a 128-bit counter under a 64-bit key with ten rounds.
 
     Args:

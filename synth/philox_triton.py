@@ -27,7 +27,9 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def philox4x32(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def philox4x32(
+    counter: Sequence[Tensor], key: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Encrypt counters, as `philox.philox4x32` does."""
     words = [word.contiguous() for word in torch.broadcast_tensors(*counter, *key)]
     out = torch.empty((4, *words[0].shape), dtype=torch.int64, device=words[0].device)
@@ -36,7 +38,7 @@ def philox4x32(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor
         from .philox_kernels import words_kernel
 
         words_kernel[(-(-total // _BLOCK),)](*words, out, total, BLOCK=_BLOCK)
-    return out.unbind()
+    return out[0], out[1], out[2], out[3]
 
 
 def normal_field(

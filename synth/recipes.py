@@ -1,12 +1,54 @@
-"""The recipes there are, as functions that return a full one."""
+"""The recipes there are, as functions that return a full one.
+
+The order is that of a photograph's life: the lens, the film and what fell on it in the enlarger,
+the print and what time did to it, its handling, and last the scan of it. What may come in any order
+is drawn for each photograph. Strengths are those of real prints and films as measured or published
+(see the modules of the defects); how often something happens is our estimate.
+
+A crop in training is aged like a small print: it has edges and corners of its own.
+"""
 
 from collections.abc import Callable
 
 from .augment import Augment
+from .blur import Defocus, MotionBlur
+from .casts import ColorCast, Yellowing
+from .composites import AnyOrder, Sometimes
+from .cracks import Cracks
+from .creases import Creases
+from .dirt import Dirt
+from .dust import Dust
+from .edges import EdgeWear
+from .fading import Fading
+from .film_grain import FilmGrain
+from .fingerprints import Fingerprints
+from .foxing import Foxing
 from .grain import Grain
 from .grayscale import Grayscale
+from .hairs import Hairs
+from .halation import Halation
+from .halftone import Halftone
+from .jpeg import Jpeg
+from .light_leak import LightLeak
+from .mirroring import SilverMirroring
+from .mould import Mould
+from .noise import GaussianNoise, SpeckleNoise
+from .paper import PaperFibre
+from .peel import Peeling
 from .recipe import Recipe
+from .scan import LowResolution
+from .scratches import Scratches
+from .stains import WaterStains
+from .tears import TornCorners
 from .texture import Texture
+from .tone import ToneCurve
+from .toning import Toning
+from .vignette import UnevenExposure, Vignette
+
+_SLIGHT = Augment(
+    p=0.25, rotation_turns=0.01, zoom=0.1, translation=0.0, brightness=0.05, contrast=0.1
+)
+"""Interpolation softens what the network is to answer, so most photographs stay in their place."""
 
 
 def seed() -> Recipe:
@@ -24,7 +66,203 @@ def seed() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"seed": seed}
+def light_wear() -> Recipe:
+    """A print that was kept well: flat tones, fine grain, a little dust. One fused kernel."""
+    return Recipe(
+        name="light_wear",
+        defects=(
+            Grayscale(),
+            ToneCurve(black=(0.0, 0.08), white=(0.0, 0.08), gamma=(0.85, 1.2)),
+            Grain(sigma=(0.01, 0.05)),
+            Texture(alpha=(0.1, 0.45)),
+        ),
+        severity_sigma=0.5,
+        augment=_SLIGHT,
+    )
+
+
+def film_35mm() -> Recipe:
+    """Black-and-white 35 mm film, scanned: stock grain, and all that lies on a negative."""
+    return Recipe(
+        name="film_35mm",
+        defects=(
+            Grayscale(),
+            Sometimes(what=Defocus(sigma_px=(0.4, 1.4)), p=0.5),
+            Sometimes(what=MotionBlur(length_px=(2.0, 7.0)), p=0.1),
+            Sometimes(what=Halation(amount=(0.05, 0.25)), p=0.3),
+            Sometimes(what=LightLeak(), p=0.08),
+            Sometimes(what=Vignette(loss=(0.1, 0.5)), p=0.4),
+            ToneCurve(black=(0.0, 0.1), white=(0.0, 0.1), gamma=(0.75, 1.3)),
+            FilmGrain(sigma=(0.02, 0.09)),
+            Dust(dark=0.1),
+            Dirt(dark=0.1),
+            Hairs(dark=0.1),
+            Sometimes(what=Scratches(dark=0.3), p=0.6),
+            Sometimes(what=Jpeg(quality=(60.0, 95.0)), p=0.4),
+        ),
+        severity_sigma=0.6,
+        augment=_SLIGHT,
+    )
+
+
+def faded_print() -> Recipe:
+    """A colour print of the sixties to eighties: dyes gone, a cast, yellow whites, dust."""
+    return Recipe(
+        name="faded_print",
+        defects=(
+            Sometimes(what=Defocus(sigma_px=(0.4, 1.4)), p=0.6),
+            FilmGrain(sigma=(0.01, 0.045)),
+            Fading(),
+            ColorCast(strength=(0.02, 0.14)),
+            Yellowing(amount=(0.2, 0.9)),
+            Sometimes(what=Vignette(loss=(0.1, 0.4)), p=0.4),
+            Sometimes(what=UnevenExposure(stops=(0.1, 0.4)), p=0.3),
+            Sometimes(what=PaperFibre(relief=(0.005, 0.025)), p=0.3),
+            Sometimes(what=WaterStains(density=(0.2, 0.8)), p=0.12),
+            Sometimes(what=Foxing(), p=0.1),
+            Dust(dark=0.6),
+            Sometimes(what=Hairs(dark=0.6), p=0.5),
+            Sometimes(what=Scratches(dark=0.2), p=0.4),
+            Sometimes(what=Fingerprints(), p=0.1),
+            Sometimes(what=Jpeg(quality=(50.0, 95.0)), p=0.4),
+        ),
+        severity_sigma=0.5,
+        augment=_SLIGHT,
+    )
+
+
+def creased_print() -> Recipe:
+    """A black-and-white print that was carried about: folds, cracks, worn edges, stains."""
+    return Recipe(
+        name="creased_print",
+        defects=(
+            Grayscale(),
+            Sometimes(what=Defocus(sigma_px=(0.5, 2.0)), p=0.7),
+            ToneCurve(black=(0.02, 0.15), white=(0.02, 0.12), gamma=(0.75, 1.3)),
+            FilmGrain(sigma=(0.01, 0.05)),
+            Toning(amount=(0.0, 1.0)),
+            Sometimes(what=UnevenExposure(stops=(0.1, 0.5)), p=0.5),
+            Sometimes(what=PaperFibre(), p=0.5),
+            Yellowing(amount=(0.1, 0.8)),
+            AnyOrder(
+                defects=(Sometimes(what=WaterStains(), p=0.3), Sometimes(what=Foxing(), p=0.2))
+            ),
+            Dust(dark=0.5),
+            Sometimes(what=Scratches(dark=0.1), p=0.6),
+            Creases(),
+            Sometimes(what=Cracks(), p=0.35),
+            Sometimes(what=Peeling(), p=0.2),
+            Sometimes(what=EdgeWear(), p=0.4),
+            Sometimes(what=TornCorners(), p=0.15),
+            Sometimes(what=Fingerprints(), p=0.15),
+            Sometimes(what=LowResolution(factor=(1.0, 2.0)), p=0.3),
+            Sometimes(what=Jpeg(quality=(40.0, 95.0)), p=0.5),
+        ),
+        severity_sigma=0.6,
+        augment=_SLIGHT,
+    )
+
+
+def glass_plate() -> Recipe:
+    """A glass negative of 1880 to 1920: soft corners, tarnished edges, specks, lifting gelatin."""
+    return Recipe(
+        name="glass_plate",
+        defects=(
+            Grayscale(),
+            Defocus(sigma_px=(0.3, 1.6)),
+            Vignette(loss=(0.1, 0.6)),
+            UnevenExposure(stops=(0.1, 0.6)),
+            ToneCurve(black=(0.0, 0.15), white=(0.0, 0.1), gamma=(0.7, 1.4)),
+            FilmGrain(sigma=(0.008, 0.04)),
+            Dust(dark=0.5),
+            Dirt(dark=0.5),
+            Sometimes(what=Scratches(dark=0.5), p=0.7),
+            Sometimes(what=Mould(), p=0.15),
+            Sometimes(what=SilverMirroring(), p=0.35),
+            Sometimes(what=Peeling(area=(0.002, 0.06), edges=(1.0, 1.8)), p=0.3),
+            Sometimes(what=Fingerprints(), p=0.15),
+            Sometimes(what=Jpeg(quality=(60.0, 95.0)), p=0.4),
+        ),
+        severity_sigma=0.6,
+        augment=_SLIGHT,
+    )
+
+
+def newspaper() -> Recipe:
+    """A cutting: halftone dots on yellow paper, folded once or twice."""
+    return Recipe(
+        name="newspaper",
+        defects=(
+            Grayscale(),
+            Defocus(sigma_px=(0.5, 1.5)),
+            ToneCurve(black=(0.0, 0.1), white=(0.0, 0.1), gamma=(0.8, 1.3)),
+            Halftone(),
+            PaperFibre(relief=(0.02, 0.06)),
+            Yellowing(amount=(0.3, 1.2)),
+            Sometimes(what=Foxing(), p=0.2),
+            Sometimes(what=WaterStains(), p=0.2),
+            Sometimes(what=Creases(whiteness=(0.1, 0.5)), p=0.5),
+            Sometimes(what=LowResolution(factor=(1.0, 2.5)), p=0.6),
+            Sometimes(what=Jpeg(quality=(40.0, 95.0)), p=0.5),
+        ),
+        severity_sigma=0.5,
+        augment=_SLIGHT,
+    )
+
+
+def heavy_wear() -> Recipe:
+    """All at once: what hardly shows the photograph any more, to train on the worst."""
+    return Recipe(
+        name="heavy_wear",
+        defects=(
+            Sometimes(what=Grayscale(), p=0.7),
+            Defocus(sigma_px=(0.5, 2.5)),
+            FilmGrain(sigma=(0.03, 0.12), chroma=(0.0, 0.0)),
+            Sometimes(what=SpeckleNoise(), p=0.2),
+            Fading(),
+            Sometimes(what=Toning(), p=0.3),
+            Yellowing(),
+            Sometimes(what=LightLeak(), p=0.15),
+            Sometimes(what=WaterStains(), p=0.5),
+            Sometimes(what=Foxing(), p=0.3),
+            Sometimes(what=Mould(), p=0.2),
+            Dust(density=(0.8, 2.5), dark=0.4),
+            Dirt(density=(0.8, 2.5), dark=0.4),
+            Hairs(density=(0.5, 2.0), dark=0.4),
+            Scratches(density=(0.5, 3.0)),
+            Creases(num_folds=(1.0, 4.0)),
+            Sometimes(what=Cracks(), p=0.5),
+            Sometimes(what=Peeling(area=(0.01, 0.15)), p=0.5),
+            Sometimes(what=EdgeWear(), p=0.4),
+            Sometimes(what=TornCorners(), p=0.3),
+            Sometimes(what=Fingerprints(), p=0.3),
+            # One has scanned, another photographed, a third sent on: no order is the right one.
+            AnyOrder(
+                defects=(
+                    Sometimes(what=LowResolution(factor=(1.0, 3.0)), p=0.4),
+                    Sometimes(what=GaussianNoise(sigma=(0.01, 0.05)), p=0.4),
+                    Sometimes(what=Jpeg(quality=(30.0, 90.0)), p=0.6),
+                )
+            ),
+        ),
+        severity_sigma=0.4,
+        augment=_SLIGHT,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        seed,
+        light_wear,
+        film_35mm,
+        faded_print,
+        creased_print,
+        glass_plate,
+        newspaper,
+        heavy_wear,
+    )
+}
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:

@@ -26,9 +26,9 @@ MOST_STAINS = 3
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601), for what colours a picture of one channel."""
 
-TEA = (0.16, 0.36, 0.80)
+TEA = (0.20, 0.39, 0.74)
 """Absorbance of red, green and blue light in a pale, yellow stain of density 1."""
-COFFEE = (0.48, 0.72, 1.00)
+COFFEE = (0.55, 0.77, 1.00)
 """The same of a dark brown one."""
 DEPOSIT = (0.25, 0.17, 0.10)
 """Colour of what the water left, where nothing shows through."""
@@ -52,13 +52,25 @@ def stain(
         absorb: For red, green and blue, at density 1.
         deposit: Colour of the stain where thick.
     """
-    held = [-torch.expm1(-per_pixel(absorb[:, c]) * density) for c in range(3)]
+    held = [(density * per_pixel(-absorb[:, c])).expm1_().neg_() for c in range(3)]
     if x.shape[1] == 1:
         # A sum of weights times (1 - T): exactly 0 where nothing is held back.
-        cover = sum((w * h for w, h in zip(LUMA, held, strict=True)), torch.zeros_like(density))
-        return (x + cover * (luma_of(deposit) - x)).to(x.dtype)
-    parts = [x[:, c : c + 1] + held[c] * (deposit[c] - x[:, c : c + 1]) for c in range(3)]
-    return torch.cat(parts, 1).to(x.dtype)
+        cover = held[0] * LUMA[0] + held[1] * LUMA[1] + held[2] * LUMA[2]
+        return ((luma_of(deposit) - x) * cover + x).to(x.dtype)
+    parts = [(deposit[c] - x[:, c : c + 1]) * held[c] for c in range(3)]
+    return (x + torch.cat(parts, 1)).to(x.dtype)
+
+
+def cover_with(x: Images, cover: OneChannel, *, colour: Float[Tensor, "B 3"]) -> Images:
+    """Cover pictures with a colour; cover 0 returns x, 1 the colour.
+
+    Pictures of one channel get the luma of it.
+    """
+    if x.shape[1] == 1:
+        colour = sum((LUMA[c] * colour[:, c : c + 1] for c in range(3)), 0 * colour[:, :1])
+    bright = x.to(torch.promote_types(x.dtype, cover.dtype))
+    colour = colour[:, :, None, None].to(bright.dtype)
+    return torch.lerp(bright, colour, cover.to(bright.dtype)).to(x.dtype)
 
 
 def tide_line(
@@ -78,10 +90,9 @@ def tide_line(
         rim_px: Depth at which the line has faded to 1/e.
         edge_px: Softness of the outline.
     """
-    within = torch.sigmoid(depth_px * (2.5 / edge_px))
-    wet = depth_px.clamp(min=0)
-    fading = torch.exp(wet * per_pixel(-1.0 / rim_px))
-    return within * (per_pixel(body) + per_pixel(rim - body).clamp(min=0) * fading)
+    profile = depth_px.clamp(min=0).mul_(per_pixel(-1.0 / rim_px)).exp_()
+    profile.mul_(per_pixel((rim - body).clamp(min=0))).add_(per_pixel(body))
+    return profile.mul_((depth_px * (1.0 / edge_px)).add_(0.5).clamp_(0, 1))
 
 
 def luma_of(colour: tuple[float, float, float]) -> float:
@@ -98,7 +109,11 @@ def colours_between(
 
 def changed(x: Images, aged: Images) -> Mask:
     """Find the pixels where a channel is `MASK_LEVEL` or more away from what it was."""
-    return (aged.float() - x.float()).abs().amax(1, keepdim=True) >= MASK_LEVEL
+    by = (aged.float() - x.float()).abs_()
+    most = by[:, :1]
+    for channel in range(1, x.shape[1]):
+        most = torch.maximum(most, by[:, channel : channel + 1])
+    return most >= MASK_LEVEL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +124,7 @@ class WaterStains(Defect):
     """Stains on a photograph, on average; drawn for each in this range, at most 3."""
     radius_px: Range = (50.0, 420.0)
     """How far they spread, log-uniform; at 1024 px on the long side."""
-    density: Range = (0.25, 0.9)
+    density: Range = (0.5, 1.7)
     """Density of the tide line; 1 lets half of the blue light pass or less."""
     rings: float = 0.2
     """Share of the stains that are rings, as a cup leaves them."""
@@ -138,7 +153,7 @@ class WaterStains(Defect):
         return {
             "absorb": colours_between(u[:, 1], TEA, COFFEE),
             "density": density,
-            "body": density * torch.where(ring, 0.06, 0.12 + 0.3 * v[8]),
+            "body": density * torch.where(ring, 0.06, 0.08 + 0.27 * v[8]),
             "column": width * (0.5 - 0.5 * torch.cos(math.pi * v[4])) + away * direction.cos(),
             "row": height * (0.5 - 0.5 * torch.cos(math.pi * v[5])) + away * direction.sin(),
             "radius_px": radius,
@@ -162,23 +177,23 @@ def stain_density(params: Params, scene: Scene, height: int, width: int) -> OneC
     one = smooth_noise(scene, height, width, period_px=190 * scale, plane=100, octaves=6)
     two = smooth_noise(scene, height, width, period_px=150 * scale, plane=200, octaves=4)
     patchy = torch.sigmoid(1.3 + 2.2 * two)
+    faint = 1 - 0.7 * patchy
     total = torch.zeros_like(one)
     for number in range(MOST_STAINS):
         its = {name: value[:, number] for name, value in params.items() if name != "absorb"}
         # Turns of the same two fields: each stain has an outline of its own, for no further draws.
-        turn = number * math.pi / 3
-        rough = math.cos(turn) * one + math.sin(turn) * two
-        other = math.cos(turn) * two - math.sin(turn) * one
+        cos, sin = math.cos(number * math.pi / 3), math.sin(number * math.pi / 3)
+        rough, other = (cos * one).add_(two, alpha=sin), (cos * two).sub_(one, alpha=sin)
+        wobble = per_pixel(its["wobble_px"])
         # |noise| has sharp valleys: water runs ahead in round lobes, and lags in the nooks between.
-        lobes = rough + 0.9 * (other.abs() - 0.8)
-        depth = _depth(its, scene, height, width) + per_pixel(its["wobble_px"]) * lobes
+        rough.add_(other.abs().sub_(0.8), alpha=0.9)
+        depth = _depth(its, scene, height, width).add_(rough.mul_(wobble))
         line = {"rim_px": its["rim_px"], "edge_px": 1.2 * scale}
-        total = total + patchy * tide_line(depth, rim=its["density"], body=its["body"], **line)
-        inner = depth - per_pixel(its["inner_px"]) + per_pixel(its["wobble_px"]) * other
-        part = 0.45 * its["density"]
-        total = total + (1 - 0.7 * patchy) * tide_line(
-            inner, rim=part, body=0.3 * its["body"], **line
-        )
+        outer = tide_line(depth, rim=its["density"], body=its["body"], **line)
+        total.addcmul_(outer, patchy)
+        depth.sub_(per_pixel(its["inner_px"])).add_(other.mul_(wobble))
+        inner = tide_line(depth, rim=0.45 * its["density"], body=0.3 * its["body"], **line)
+        total.addcmul_(inner, faint)
     return total
 
 
@@ -188,5 +203,6 @@ def _depth(its: dict[str, Tensor], scene: Scene, height: int, width: int) -> One
     dy = scene.rows(height) - per_pixel(its["row"])
     cos, sin = per_pixel(its["angle"].cos()), per_pixel(its["angle"].sin())
     stretch = per_pixel(its["stretch"])
-    along, across = (dx * cos + dy * sin) * stretch, (dy * cos - dx * sin) / stretch
-    return per_pixel(its["radius_px"]) - (along * along + across * across).sqrt()
+    along = (dx * (cos * stretch) + dy * (sin * stretch)).square_()
+    across = (dy * (cos / stretch) - dx * (sin / stretch)).square_()
+    return along.add_(across).sqrt_().neg_().add_(per_pixel(its["radius_px"]))

@@ -35,6 +35,11 @@ aubergine and leaves highlights alone; gold, which cools; warm-tone chlorobromid
 highlights over selenium shadows.
 """
 
+# Six bytes to a word: a table would have to be copied to the GPU, and the host would wait for that.
+_PACKED = {
+    name: int.from_bytes(bytes(light + dark), "little") for name, (light, dark) in TONES.items()
+}
+
 
 def split_tone(
     x: Images,
@@ -58,7 +63,9 @@ def split_tone(
     ratio = dark[..., None, None] + (light - dark)[..., None, None] * luma
     # Zero has the logarithm -inf, whose exponential is zero again.
     toned = (ratio * luma.log()).exp().clamp(0, 1).to(x.dtype)
-    return torch.where(per_pixel(amount) > 0, toned, x)
+    # Like x in its memory format too, which a picture of one channel leaves open.
+    like = x if x.shape[1] == 3 else toned
+    return torch.empty_like(like).copy_(torch.where(per_pixel(amount) > 0, toned, x))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,11 +90,9 @@ class Toning(Defect):
         """Draw amount (B,), highlights (B, 3) and shadows (B, 3)."""
         bits = scene.bits(2)
         kind = bits_to_below(bits[:, 1], len(self.kinds))
-        # Six bytes to a word: a table would have to be copied to the GPU, which would wait for it.
         word = torch.zeros_like(kind)
         for number, name in enumerate(self.kinds):
-            packed = int.from_bytes(bytes(TONES[name][0] + TONES[name][1]), "little")
-            word = torch.where(kind == number, packed, word)
+            word = torch.where(kind == number, _PACKED[name], word)
         shift = 8 * torch.arange(6, device=word.device)
         ratios = ((word[:, None] >> shift) & 0xFF).float() / 100
         return {

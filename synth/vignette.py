@@ -14,6 +14,10 @@ from .types import Images, Mask, OneChannel, Params, PerImage
 GAMMA = 2.2
 """Of the display: x ** GAMMA is proportional to light, near enough for slow changes of it."""
 
+PAPER = 1.6
+"""Slope of the logistic curve of photographic paper: a contrast of 1.8 in density at middle gray,
+as papers of normal grade have."""
+
 DRIFT = 0.5
 """From one lattice point of uneven light to the next, as a share of the long side."""
 
@@ -41,10 +45,15 @@ def expose(x: Images, *, stops: OneChannel) -> Images:
 
     A print's curve is an S over the logarithm of exposure. Taken as a logistic one, exposure moves
     x along it: black and white stay, what is between gets lighter or darker.
+
+    Args:
+        x: One channel or three.
+        stops: Of exposure; each multiplies x / (1 - x) by 2 ** `PAPER`.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    gain = (stops * (math.log(2.0) / GAMMA)).exp()
-    return (wide * gain / (1 + (gain - 1) * wide)).clamp(0, 1).to(x.dtype)
+    gain = (stops * (math.log(2.0) * PAPER)).exp()
+    exposed = wide * gain / (wide * gain + (1 - wide))
+    return torch.where(stops == 0, x, exposed.clamp(0, 1).to(x.dtype))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +99,7 @@ class Vignette(Defect):
 class UnevenExposure(Defect):
     """Light that differs over the picture: a tilt from one side to the other, and broad patches."""
 
-    stops: Range = (0.2, 1.2)
+    stops: Range = (0.1, 0.7)
     """Standard deviation of the patches, and half of what the tilt makes across the diagonal, in
     stops of exposure."""
     tilt: Range = (0.0, 1.0)
