@@ -1,9 +1,10 @@
-"""What lies on a print: dust, hairs, scratches and creases, drawn from statistics of film.
+"""What lies on a print and what time did to it, drawn from statistics of film or read from scans.
 
 The leftmost package: it imports nothing of ours.
 """
 
 from .bank import TextureBank
-from .families import FAMILIES
+from .families import DARKENING, FAMILIES, ROTA
+from .pack import write_pack
 
-__all__ = ["FAMILIES", "TextureBank"]
+__all__ = ["DARKENING", "FAMILIES", "ROTA", "TextureBank", "write_pack"]

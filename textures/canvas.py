@@ -11,11 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from .film import FRAME_AREA
+
 Floats = NDArray[np.floating]
 """float32 wherever there is an axis of pixels: half the memory traffic, far more than 8 bits."""
-
-_FRAME_AREA = 5000 * 3420
-"""Film pixels in the 35 mm frames that the statistics were counted on."""
 
 _MEDIAN_SCALE_PX = 0.3
 """Texture pixels to a film pixel: a 35 mm frame printed and scanned 1500 px wide."""
@@ -47,14 +46,14 @@ class Sheet:
 
     def num(self, per_frame: float) -> int:
         """Draw how many marks fall on this sheet, given the mean number on a whole 35 mm frame."""
-        frames = (self.size_px / self.scale_px) ** 2 / _FRAME_AREA
+        frames = (self.size_px / self.scale_px) ** 2 / FRAME_AREA
         return int(self.rng.poisson(per_frame * frames))
 
     def place(self, num: int, *, clustering: float) -> tuple[Floats, Floats]:
         """Draw positions from a log-Gaussian Cox process; clustering 0 is an even spread.
 
-        Real counts are over-dispersed: in squares of 256 film pixels dust follows a negative
-        binomial with r = 1.6, long hairs one with r = 0.5 (clustering 0.7 and 1.0).
+        Real counts are over-dispersed: over all frames, in squares of 256 film pixels, dust follows
+        a negative binomial with r = 1.6, dirt one with 0.9, short hairs 1.1, long hairs 0.5.
 
         Returns:
             x and y in [0, size_px).

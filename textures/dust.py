@@ -2,8 +2,7 @@
 
 A speck is one disc with a bent outline; larger dirt is several stuck together, because one bent
 disc looks like a star or an amoeba when it is large enough to be seen. Sizes and numbers are those
-of 10,331 outlines on ten scanned 35 mm frames: Ivanova et al., "Simulating analogue film damage to
-analyse and improve artefact restoration on high-resolution scans", Computer Graphics Forum 2023.
+of `film`.
 """
 
 from dataclasses import dataclass
@@ -11,6 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .canvas import Floats, Sheet, around, edge, groups
+from .film import DIRT, DUST, Kind
+
+_DISC_FILM = 120.0
+"""Area, in square film pixels, from which on a flake is several discs rather than one."""
+
+_FRINGE_FILM = 0.75
+"""Film pixels from the radius of a disc to where it can just be seen, on the measured scans."""
 
 _HARMONICS = np.arange(2, 7)
 """Of an outline; the first would only move the speck."""
@@ -19,19 +25,26 @@ _HARMONICS = np.arange(2, 7)
 def scatter_dust(sheet: Sheet, *, severity: float) -> None:
     """Scatter the dust of a film frame; severity 1 is the mean of the measured frames.
 
-    Areas in film pixels: dust exp(N(4.12, 0.38)), 763 a frame; dirt exp(N(4.87, 0.60)), 270. The
-    outlines were cut off below 39, so finer specks go on as a power law of exponent 2, as scanned
-    dust textures show (exponents 1.7 to 2.3), and so do a few clots at the upper end.
+    The outlines were cut off below 39 square film pixels, so finer specks go on as a power law of
+    exponent 2, as scanned dust textures show (exponents 1.7 to 2.3), and so do a few clots at the
+    upper end.
     """
     rng = sheet.rng
     fine = _power_law(rng, sheet.num(1500 * severity), 10.0, 50.0)
-    dust = np.exp(rng.normal(4.12, 0.38, sheet.num(763 * severity)))
-    dirt = np.exp(rng.normal(4.87, 0.60, sheet.num(270 * severity)))
     clots = _power_law(rng, sheet.num(12 * severity), 400.0, 4000.0)
     scatter_specks(sheet, fine, clustering=0.7)
-    scatter_specks(sheet, dust, clustering=0.8, opacity=1.25)
-    scatter_specks(sheet, dirt, clustering=0.9, opacity=1.3)
+    scatter_kind(sheet, DUST, num=sheet.num(DUST.per_frame * severity))
+    scatter_kind(sheet, DIRT, num=sheet.num(DIRT.per_frame * severity))
     scatter_specks(sheet, clots, clustering=0.9, opacity=1.2)
+
+
+def scatter_kind(sheet: Sheet, kind: Kind, *, num: int, clustering: float | None = None) -> None:
+    """Scatter `num` specks of one kind; the kind's clustering if none is given."""
+    radius = np.exp(0.5 * sheet.rng.normal(kind.log_mean, kind.log_sigma, num)) / np.sqrt(np.pi)
+    # Outlines run where a speck can just be seen, outside the middle of its soft edge.
+    area = np.pi * np.maximum(radius - _FRINGE_FILM, 1.0) ** 2
+    gathered = kind.clustering if clustering is None else clustering
+    scatter_specks(sheet, area, clustering=gathered, opacity=1.25)
 
 
 def scatter_specks(
@@ -73,13 +86,20 @@ class Specks:
         Discs of a flake share its focus; some are thinner than the flake's opacity says.
         """
         rng = sheet.rng
-        num_discs = 1 + rng.poisson(np.minimum(area / 24.0, 7.0) * 2.0 * rng.random(len(area)))
+        parts = np.minimum(area / (_DISC_FILM * sheet.scale_px**2), 7.0)
+        # One disc as large as a clot would look like a flower.
+        num_discs = 1 + np.maximum(
+            rng.poisson(parts * rng.random(len(area))), (0.6 * parts).astype(np.int64)
+        )
         flake = np.repeat(np.arange(len(area)), num_discs)
         first = np.concatenate(([0], np.cumsum(num_discs)[:-1]))
         num = len(flake)
         many = num_discs[flake] > 1
-        spread = np.where(many, 1.1 * np.exp(0.6 * rng.standard_normal(num)), 1.0)
-        radius = np.sqrt(area[flake] / (np.pi * num_discs[flake])) * spread
+        uneven = np.where(many, np.exp(1.2 * rng.standard_normal(num)), 1.0)
+        share = uneven / np.bincount(flake, uneven)[flake]
+        # Discs 0.9 radii apart overlap: two cover 1.55 times what one does.
+        covered = num_discs / (1.0 + 0.55 * (num_discs - 1))
+        radius = np.sqrt(share * (area * covered)[flake] / np.pi)
         # A walk that keeps its direction for a while: flakes are longer than wide, and bent.
         turn = rng.normal(0.0, 0.8, num)
         turn[first] = rng.uniform(0.0, 2 * np.pi, len(area))
@@ -93,7 +113,7 @@ class Specks:
             "x": x[flake] + dx,
             "y": y[flake] + dy,
             "radius": radius,
-            "aspect": np.minimum(np.exp(0.33 * np.abs(rng.standard_normal(num))), 2.4),
+            "aspect": np.minimum(np.exp(0.2 * np.abs(rng.standard_normal(num))), 2.4),
             "angle": heading + rng.normal(0.0, 0.5, num),
             "soft": soft,
             "opacity": np.minimum(opacity[flake] * shade, 1.0),
@@ -123,7 +143,7 @@ def splat(sheet: Sheet, marks: Specks) -> None:
 
 def _outline(rng: np.random.Generator, u: Floats, v: Floats, distance: Floats) -> Floats:
     """Radius towards each pixel, relative to the disc's, in [0.5, 1.4]."""
-    amplitude = (0.16 * _HARMONICS**-0.5).astype(np.float32)
+    amplitude = (0.12 * _HARMONICS**-0.5).astype(np.float32)
     wave = rng.standard_normal((2, len(u), len(_HARMONICS)), np.float32) * amplitude
     wave = wave[0] + 1j * wave[1]
     unit = (u + 1j * v) / np.maximum(distance, 1e-3)

@@ -1,29 +1,52 @@
 """Hairs and fibres: thin curves that bend, kink and curl, with tapering ends.
 
 A curve's heading is the integral of its curvature, and curvature is smooth noise with heavy tails:
-long gentle arcs with a kink here and there, as fibres lie. Lengths and numbers after Ivanova et al.
-(see `dust`): 1,341 short and 398 long hairs on ten 35 mm frames.
+long gentle arcs with a kink here and there, as fibres lie. Lengths and numbers are those of `film`.
 """
 
 import numpy as np
 
 from .canvas import Floats, Sheet, groups
+from .film import LONG_HAIR, SHORT_HAIR, Kind
 from .strokes import follow, stroke, wander
 
 _KNOT_FILM = 30.0
 """Film pixels between changes of curvature."""
 
+_WHOLE_HAIR = Kind(per_frame=2.0, log_mean=6.2, log_sigma=0.4, clustering=1.0, width=6.0)
+
 
 def scatter_hairs(sheet: Sheet, *, severity: float) -> None:
     """Scatter the hairs of a film frame; severity 1 is the mean of the measured frames.
 
-    Lengths in film pixels: short exp(N(3.7, 0.55)), 134 a frame; long exp(N(4.95, 0.5)), 40 a
-    frame; and a few whole hairs of exp(N(6.2, 0.4)), thicker, such as fall on the print itself.
+    With them go a few whole hairs, thicker, and tufts of lint, such as fall on the print itself.
     """
-    _scatter(sheet, sheet.num(134 * severity), length=(3.7, 0.55), width=4.2, bend=0.022)
-    _scatter(sheet, sheet.num(40 * severity), length=(4.95, 0.5), width=4.0, bend=0.022)
-    _scatter(sheet, sheet.num(2.0 * severity), length=(6.2, 0.4), width=6.0, bend=0.006)
+    scatter_kind(sheet, SHORT_HAIR, num=sheet.num(SHORT_HAIR.per_frame * severity))
+    scatter_kind(sheet, LONG_HAIR, num=sheet.num(LONG_HAIR.per_frame * severity))
+    scatter_kind(sheet, _WHOLE_HAIR, num=sheet.num(_WHOLE_HAIR.per_frame * severity), bend=0.006)
     _scatter_lint(sheet, sheet.num(2.0 * severity))
+
+
+def scatter_kind(sheet: Sheet, kind: Kind, *, num: int, bend: float = 0.022) -> None:
+    """Place `num` single hairs of a kind, bent by `bend` radians a film pixel."""
+    if num == 0:
+        return
+    rng, scale = sheet.rng, sheet.scale_px
+    x, y = sheet.place(num, clustering=kind.clustering)
+    # One in twelve is a curl or a tangle.
+    curls = np.where(rng.random(num) < 0.08, 3.0, np.exp(0.35 * rng.standard_normal(num)))
+    length = scale * np.exp(rng.normal(kind.log_mean, kind.log_sigma, num))
+    draw_hairs(
+        sheet,
+        x,
+        y,
+        heading=rng.uniform(0.0, 2 * np.pi, num).astype(np.float32),
+        # Above the sheet's own size a hair would meet its other end.
+        length=np.minimum(length, sheet.size_px).astype(np.float32),
+        width=(scale * kind.width * np.exp(0.22 * rng.standard_normal(num))).astype(np.float32),
+        bend=(bend / scale * curls).astype(np.float32),
+        opacity=sheet.opacities(num, factor=1.2, sigma=0.5),
+    )
 
 
 def draw_hairs(
@@ -75,29 +98,6 @@ def draw_hairs(
             opacity=np.minimum(opacity[chosen, None] * fade * np.sqrt(taper), 1.0) * inside,
             soft=soft[chosen, None],
         )
-
-
-def _scatter(
-    sheet: Sheet, num: int, *, length: tuple[float, float], width: float, bend: float
-) -> None:
-    """Place `num` single hairs; lengths, width and bend are of film and scale with the sheet."""
-    if num == 0:
-        return
-    rng, scale = sheet.rng, sheet.scale_px
-    x, y = sheet.place(num, clustering=1.0)
-    # One in twelve is a curl or a tangle.
-    curls = np.where(rng.random(num) < 0.08, 3.0, np.exp(0.35 * rng.standard_normal(num)))
-    draw_hairs(
-        sheet,
-        x,
-        y,
-        heading=rng.uniform(0.0, 2 * np.pi, num).astype(np.float32),
-        # Above the sheet's own size a hair would meet its other end.
-        length=np.minimum(scale * np.exp(rng.normal(*length, num)), sheet.size_px).astype("f4"),
-        width=(scale * width * np.exp(0.22 * rng.standard_normal(num))).astype(np.float32),
-        bend=(bend / scale * curls).astype(np.float32),
-        opacity=sheet.opacities(num, factor=1.2, sigma=0.5),
-    )
 
 
 def _scatter_lint(sheet: Sheet, num: int) -> None:

@@ -1,14 +1,17 @@
 """Scratches: straight marks that mostly run one way, and scuffs: bundles of fine ones.
 
-Opacity breaks along a scratch, as a grain of sand skips over the emulsion. Lengths after Ivanova et
-al. (see `dust`): 65 scratches on ten 35 mm frames, exp(N(5.5, 0.9)) film pixels long, the longest
-right across the frame.
+Opacity breaks along a scratch, as a grain of sand skips over the emulsion. Lengths and numbers are
+those of `film`: the longest go right across the frame.
 """
 
 import numpy as np
 
 from .canvas import Floats, Sheet, groups
+from .film import SCRATCH, Kind
 from .strokes import follow, stroke, wander
+
+_FAINT = 1.3
+"""A scratch by its length as seen: the ends are too faint."""
 
 
 def scatter_scratches(sheet: Sheet, *, severity: float) -> None:
@@ -17,31 +20,39 @@ def scatter_scratches(sheet: Sheet, *, severity: float) -> None:
     Seven in ten share the sheet's direction: the length of the film (upright here, within 3
     degrees) on every second sheet, any direction on the others. One in seven is double.
     """
+    num = sheet.num(SCRATCH.per_frame * severity)
+    main = scatter_kind(sheet, SCRATCH, num=num)
+    _scatter_scuffs(sheet, sheet.num(0.6 * severity), main=main)
+
+
+def scatter_kind(sheet: Sheet, kind: Kind, *, num: int, clustering: float | None = None) -> float:
+    """Place `num` scratches of a kind; return the direction that most of them share, radians."""
     rng, scale = sheet.rng, sheet.scale_px
     upright = rng.random() < 0.5
     main = np.pi / 2 + np.deg2rad(rng.normal(0.0, 1.5)) if upright else rng.uniform(0.0, np.pi)
-    num = sheet.num(6.5 * severity)
-    if num:
-        x, y = sheet.place(num, clustering=0.6)
-        spread = np.deg2rad(1.0 if upright else 8.0)
-        heading = main + spread * rng.standard_normal(num)
-        heading = np.where(rng.random(num) < 0.7, heading, rng.uniform(0.0, np.pi, num))
-        length = np.minimum(scale * np.exp(rng.normal(5.5, 0.9, num)), sheet.size_px)
-        width = scale * 3.2 * np.exp(0.45 * rng.standard_normal(num))
-        opacity = sheet.opacities(num, factor=1.6)
-        twin = rng.random(num) < 0.15
-        gap = rng.uniform(2.0, 6.0, num)
-        draw_scratches(
-            sheet,
-            np.concatenate([x, (x - gap * np.sin(heading))[twin]]),
-            np.concatenate([y, (y + gap * np.cos(heading))[twin]]),
-            heading=np.concatenate([heading, heading[twin]]),
-            length=np.concatenate([length, length[twin] * rng.uniform(0.4, 1.0, twin.sum())]),
-            width=np.concatenate([width, 0.7 * width[twin]]),
-            opacity=np.concatenate([opacity, 0.8 * opacity[twin]]),
-            bow=0.1,
-        )
-    _scatter_scuffs(sheet, sheet.num(0.6 * severity), main=main)
+    if num == 0:
+        return main
+    x, y = sheet.place(num, clustering=kind.clustering if clustering is None else clustering)
+    spread = np.deg2rad(1.0 if upright else 8.0)
+    heading = main + spread * rng.standard_normal(num)
+    heading = np.where(rng.random(num) < 0.7, heading, rng.uniform(0.0, np.pi, num))
+    length = _FAINT * scale * np.exp(rng.normal(kind.log_mean, kind.log_sigma, num))
+    length = np.minimum(length, sheet.size_px)
+    width = scale * kind.width * np.exp(0.45 * rng.standard_normal(num))
+    opacity = sheet.opacities(num, factor=1.6)
+    twin = rng.random(num) < 0.15
+    gap = rng.uniform(2.0, 6.0, num)
+    draw_scratches(
+        sheet,
+        np.concatenate([x, (x - gap * np.sin(heading))[twin]]),
+        np.concatenate([y, (y + gap * np.cos(heading))[twin]]),
+        heading=np.concatenate([heading, heading[twin]]),
+        length=np.concatenate([length, length[twin] * rng.uniform(0.4, 1.0, twin.sum())]),
+        width=np.concatenate([width, 0.7 * width[twin]]),
+        opacity=np.concatenate([opacity, 0.8 * opacity[twin]]),
+        bow=0.1,
+    )
+    return main
 
 
 def draw_scratches(
