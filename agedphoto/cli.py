@@ -21,8 +21,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from agedphoto.age import Age
 from agedphoto.datasets import PhotoInput, StoredFormat
+from agedphoto.pairs_out import Pairs
 from agedphoto.synth import Mode
+from agedphoto.texture_pack import Textures
 from agedphoto.train import TrainConfig
 from agedphoto.training import UnfinishedError
 
@@ -259,7 +262,9 @@ class Train:
     mode: Mode = "grayscale"
     """What the network sees and answers."""
     recipe: str = "seed"
-    """How photos age."""
+    """How photos age: the name of a recipe, or a .json file of your own."""
+    textures: str = "pack"
+    """Wear for the recipes that lay textures on photos: pack, endless, or a folder of scans."""
     crop_px: int = 128
     """Side of the square crops."""
     batch_size: int = 32
@@ -284,6 +289,7 @@ class Train:
 
     def run(self) -> int:
         """Train."""
+        from agedphoto.age_recipe import read_recipe
         from agedphoto.training import run_training
 
         described = run_training(
@@ -291,7 +297,8 @@ class Train:
             self.out,
             self.train,
             mode=self.mode,
-            recipe=self.recipe,
+            recipe=read_recipe(self.recipe),
+            textures=self.textures,
             crop_px=self.crop_px,
             batch_size=self.batch_size,
             crops_per_photo=self.crops_per_photo,
@@ -386,6 +393,9 @@ Command = (
     | Annotated[Shard, tyro.conf.subcommand("shard")]
     | Annotated[Index, tyro.conf.subcommand("index")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Textures, tyro.conf.subcommand("textures")]
+    | Annotated[Age, tyro.conf.subcommand("age")]
+    | Annotated[Pairs, tyro.conf.subcommand("pairs")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]

@@ -38,7 +38,6 @@ from agedphoto.training import (
     FIRST_HELD_OUT,
     HELD_OUT_EPOCH,
     HELD_OUT_TEXTURES,
-    TRAIN_TEXTURES,
     fixed_pairs,
 )
 
@@ -149,7 +148,7 @@ def _run(
 
     # What lies on the prints.
     with _timed(seconds, "textures"):
-        textures = TextureBank.synthesize(TRAIN_TEXTURES, seed=seed, progress=progress)
+        textures = TextureBank.load()
         unseen = TextureBank.synthesize(HELD_OUT_TEXTURES, seed=seed, first=FIRST_HELD_OUT)
 
     # Aged pairs to a model.

@@ -14,11 +14,10 @@ import torch.distributed as dist
 from agedphoto.datasets import AgedPairs, Batch, find_rank, open_index
 from agedphoto.datasets.files import check_writable
 from agedphoto.datasets.sources import Source, named_outright
-from agedphoto.synth import Mode, find_device
+from agedphoto.synth import Mode, Recipe, find_device, find_textures
 from agedphoto.textures import TextureBank
 from agedphoto.train import TrainConfig, UNet, check_run, describe, net_config, train
 
-TRAIN_TEXTURES = 64
 HELD_OUT_TEXTURES = 16
 FIRST_HELD_OUT = 1_000_000
 """Textures from this number on are never trained on."""
@@ -36,7 +35,8 @@ def run_training(
     config: TrainConfig,
     *,
     mode: Mode,
-    recipe: str,
+    recipe: str | Recipe,
+    textures: str = "pack",
     crop_px: int,
     batch_size: int,
     crops_per_photo: int,
@@ -72,7 +72,7 @@ def run_training(
         crops_per_photo=crops_per_photo,
         rank=rank,
         world_size=world_size,
-        textures=TextureBank.synthesize(TRAIN_TEXTURES),
+        textures=find_textures(textures),
         **(loading or {}),
     ) as pairs:
         if rank == 0:

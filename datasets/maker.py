@@ -95,6 +95,7 @@ class BatchMaker:
             step: Photos and crops, by place.
             instead: For each photo the one in the pool to use; None leaves its place black.
         """
+        self._ageing.turn_to(epoch)
         numbers = self._sizes.numbers
         keys = sample_keys(
             self._ageing.seed,

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..synth import Ageing, Mode, Recipe, find_device
+from ..synth import Ageing, EndlessTextures, Mode, Recipe, find_device
 from ..synth.keys import check_epoch, check_seed
 from ..textures import TextureBank
 from .batch import Batch
@@ -72,7 +72,7 @@ class AgedPairs(IterableDataset):
         rank: int | None = None,
         world_size: int | None = None,
         augment: bool = True,
-        textures: TextureBank | None = None,
+        textures: TextureBank | EndlessTextures | None = None,
         last_batch: Literal["drop", "pad"] = "drop",
         view: View = "crop",
         long_side_px: int = 512,
@@ -109,7 +109,8 @@ class AgedPairs(IterableDataset):
             world_size: Number of processes; goes with rank.
             augment: Whether clean photos are varied as the recipe has it; crops are drawn and
                 turned anyway, and whole photos stay in their place.
-            textures: Wear to draw from; 64 textures of 1024 px if None.
+            textures: Wear to draw from; the 64 textures that are shipped if None. Endless ones are
+                made afresh on the device every epoch.
             last_batch: Drop the last, incomplete batch of an epoch, or pad it (see `valid`).
             view: Square crops, or whole photos, made small, in the corner of a square.
             long_side_px: For whole photos the side of that square.
@@ -247,9 +248,7 @@ class AgedPairs(IterableDataset):
         recipe_text = json.dumps(settled, sort_keys=True)
         self._hashes = {
             "recipe": sha256(recipe_text.encode()).hexdigest()[:16],
-            "textures": self.ageing.textures_on(self.device).fingerprint[:16]
-            if self.ageing.recipe.uses_textures
-            else None,
+            "textures": sha256(str(self.ageing.textures_fingerprint).encode()).hexdigest()[:16],
         }
         # Counts who else has set the place: a pass that is under way then leaves it alone.
         self._times_set = 0

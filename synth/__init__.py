@@ -2,6 +2,7 @@
 
 from .ageing import AgedPhotos, Ageing
 from .augment import Augment
+from .banks import EndlessTextures, find_textures
 from .composites import AnyOrder, Sometimes
 from .crops import CropBoxes, sample_crops, turn_crops
 from .defect import Defect
@@ -33,6 +34,7 @@ __all__ = [
     "Augment",
     "CropBoxes",
     "Defect",
+    "EndlessTextures",
     "Grain",
     "Grayscale",
     "Mode",
@@ -48,6 +50,7 @@ __all__ = [
     "draw_uniform",
     "find_device",
     "find_recipe",
+    "find_textures",
     "grain",
     "grayscale",
     "normal_field",

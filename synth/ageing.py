@@ -12,6 +12,7 @@ import torch
 
 from ..textures import TextureBank
 from .augment import Augment
+from .banks import Banks, EndlessTextures
 from .fused import FUSED_DTYPES, FusedAgeing, Pixels, available, fits
 from .keys import check_seed, sample_keys
 from .modes import Mode, aged_in_mode, check_mode, clean_in_mode
@@ -47,7 +48,7 @@ class Ageing:
         *,
         seed: int = 0,
         mode: Mode = "color",
-        textures: TextureBank | None = None,
+        textures: TextureBank | EndlessTextures | None = None,
         dtype: torch.dtype = torch.float32,
         augment: bool = True,
         backend: Backend = "auto",
@@ -59,7 +60,8 @@ class Ageing:
             recipe: Name of a recipe, or one of your own.
             seed: 0 to 2**64 - 1; used where a call gives no keys.
             mode: Channels of aged and clean, see `synth.modes`.
-            textures: Wear to draw from; 64 textures of 1024 px if None, drawn at the first call.
+            textures: Wear to draw from; the 64 textures that are shipped if None, read at the first
+                call. Endless ones are made afresh on the device for every epoch, see `turn_to`.
             dtype: Floating-point type of aged and clean.
             augment: Whether the clean photo is varied first, as the recipe has it; to age a
                 photograph in its place, False.
@@ -80,7 +82,7 @@ class Ageing:
         self.mode: Mode = check_mode(mode)
         self.dtype = dtype
         self.augment = self.recipe.augment if augment else Augment()
-        self._textures = textures
+        self._banks = Banks(textures)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._photos_seen = 0
         if backend not in get_args(Backend):
@@ -278,11 +280,16 @@ class Ageing:
 
     def textures_on(self, device: torch.device) -> TextureBank:
         """Return the texture bank on `device`; it stays there until wanted on another."""
-        if self._textures is None:
-            self._textures = TextureBank.synthesize()
-        if self._textures.textures.device != device:
-            self._textures = self._textures.to(device)
-        return self._textures
+        return self._banks.on(device)
+
+    @property
+    def textures_fingerprint(self) -> str | None:
+        """What tells the textures from others; None if the recipe uses none."""
+        return self._banks.fingerprint if self.recipe.uses_textures else None
+
+    def turn_to(self, epoch: int) -> None:
+        """Go to an epoch: endless textures are others in each."""
+        self._banks.turn_to(epoch)
 
     def _textures_if_used(self, device: torch.device) -> TextureBank | None:
         return self.textures_on(device) if self.recipe.uses_textures else None

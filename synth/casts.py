@@ -17,10 +17,10 @@ from .ranges import Range, check_range
 from .scene import Scene, per_pixel
 from .types import Images, Mask, OneChannel, Params, PerImage
 
-YELLOW = (1.0, 0.95, 0.74)
+YELLOW = (1.0, 0.93, 0.74)
 """What is left of white on old baryta paper: red, green, blue."""
 
-BROWN = (0.93, 0.84, 0.64)
+BROWN = (0.93, 0.82, 0.63)
 """On acid paper and varnish."""
 
 
@@ -71,7 +71,7 @@ class Yellowing(Defect):
     """Paper, gelatine or varnish gone yellow, more so at the edges and in patches."""
 
     amount: Range = (0.2, 1.2)
-    """How far it went; 1 is white turned to (1, 0.95, 0.74) or browner."""
+    """How far it went; 1 is white turned to (1, 0.93, 0.74) or browner."""
     brownness: Range = (0.0, 0.8)
     """From yellow, 0, to brown, 1."""
     unevenness: Range = (0.05, 0.3)

@@ -95,7 +95,9 @@ def crease(
         reach = along.abs_().mul_(-3 / length).add_(3).clamp_(0, 1)
         decay = (near * -steep).exp_()
         fade = decay * reach
-        line = (wide * swing).mul_(reach).sub_(near).add_(0.5).clamp_(0, 1)
+        half = (wide * swing).mul_(reach)
+        # Less than a pixel wide it is faint, and then nothing.
+        line = (half - near).add_(0.5).clamp_(0, 1).mul_(half.mul_(2).clamp_(0, 1))
         grime = (white * per_pixel(dirt[:, fold])) * line
         dark = torch.maximum(dark, grime.mul_((1.2 - near).clamp_(0, 1)))
         bare = torch.maximum(bare, line.maximum(decay.mul_(fade).mul_(rubbed)).mul_(white))

@@ -30,7 +30,7 @@ ENDLESS_FAMILIES = ("dust", "hairs", "scratches", "mixed")
 _AMOUNTS = {
     "dust": (1.2, 1.2, 0.25, 0.0),
     "hairs": (0.4, 0.4, 2.8, 0.0),
-    "scratches": (0.4, 0.4, 0.2, 8.0),
+    "scratches": (0.4, 0.4, 0.2, 12.0),
     "mixed": (0.8, 0.8, 1.1, 3.0),
 }
 """Dust, dirt, hairs and scratches in multiples of the mean film frame: none comes alone."""

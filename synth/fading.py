@@ -105,9 +105,9 @@ def patchiness(
 class Fading(Defect):
     """Contrast and density lost."""
 
-    black: Range = (0.03, 0.25)
+    black: Range = (0.03, 0.2)
     """What black is lifted to, at most in the channel that fades most."""
-    white_lost: Range = (0.02, 0.15)
+    white_lost: Range = (0.0, 0.1)
     """What white falls short of 1 by."""
     density_lost: Range = (0.0, 0.25)
     """Share of the density that is gone, in all channels alike."""

@@ -20,12 +20,12 @@ from .defect import Defect
 from .lattice import smooth_noise
 from .ranges import Range, check_range
 from .scene import Scene, per_pixel
-from .stains import changed, cover_with
+from .stains import changed, cover_with, each
 from .types import Images, Mask, OneChannel, Params, PerImage
 
 MOST_PRINTS = 2
 """On one photograph."""
-NUM_MINUTIAE = 24
+NUM_MINUTIAE = 20
 """About a print, an even number; some lie outside of the touch."""
 
 GREASE = (0.92, 0.93, 0.90)
@@ -122,10 +122,10 @@ class Fingerprints(Defect):
         prints = u[:, 1:].unflatten(1, (MOST_PRINTS, numbers))
         v = prints[:, :, :16].unbind(2)
         height, width = scene.size
-        size = scene.scale * scene.amount(v[1], self.size_px)
+        size = scene.scale * each(lambda one: scene.amount(one, self.size_px), v[1])
         dark = v[2] < self.darkened
-        light_cover = scene.strength(v[3].T, self.light, most=1.0).T
-        dark_cover = scene.strength(v[3].T, self.dark, most=1.0).T
+        light_cover = each(lambda one: scene.strength(one, self.light, most=1.0), v[3])
+        dark_cover = each(lambda one: scene.strength(one, self.dark, most=1.0), v[3])
         cover = torch.where(dark, dark_cover, light_cover) * (v[0] < share[:, None])
         # Of a hundred fingers 65 have loops, 30 whorls, 5 arches.
         whorl, arch = v[4] < 0.30, v[4] > 0.95
@@ -144,7 +144,7 @@ class Fingerprints(Defect):
             "angle": 2 * math.pi * v[9],
             "size_px": size,
             "slim": 0.62 + 0.2 * v[10],
-            "period_px": scene.scale * scene.amount(v[11], self.period_px),
+            "period_px": scene.scale * each(lambda one: scene.amount(one, self.period_px), v[11]),
             "core_px": size * torch.where(arch, -0.3, 0.12 * (v[12] - 0.3)),
             "lean": lean,
             "stem_px": torch.where(whorl, 0.12 * v[13] * size, 100.0 * size),

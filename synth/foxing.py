@@ -179,7 +179,7 @@ def _nearness(
         cell_px=cell_px * scene.scale,
         per_cell=per_cell,
         num_draws=4,
-        reach_px=half_px + 1,
+        reach_px=float(half_px + 1),
         plane=plane,
     )
     wanted = params["per_mpx"] * (share * (cell_px / 1024) ** 2 / per_cell)
@@ -188,7 +188,7 @@ def _nearness(
         marks,
         height,
         width,
-        reach_px=half_px + 1,
+        reach_px=float(half_px + 1),
         period_px=170 * scene.scale,
         unevenness=params["unevenness"],
         plane=100,

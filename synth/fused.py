@@ -223,7 +223,9 @@ class FusedAgeing:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the numbers of all defects, which textures each chooses from, and how many."""
         # Kept: copies to the GPU would wait for it.
-        name: Any = (device, id(textures), max(size))
+        name: Any = (device, max(size))
+        if textures is not None:
+            name += (textures.names, textures.darkening, textures.size_px)
         if name not in self._tables:
             numbers = torch.zeros(_MOST_DEFECTS, _NUMBERS)
             chosen, counts = [], []

@@ -181,7 +181,7 @@ def _hairs(
     # Film pixels to pixels.
     px = (film_px * scale)[:, None]
     length = (kind.mu + kind.sigma * n[..., 0]).exp().clamp(kind.least, kind.most) * px
-    core = 0.5 * _CORE * kind.width * (0.22 * n[..., 1]).exp() * px
+    core = 0.5 * _CORE * kind.width * (0.22 * n[..., 1]).clamp(max=0.5).exp() * px
     # A tuft is as opaque as its first strand.
     shade = opacity[:, None] * (0.5 * n[:, ::strands, 2]).exp().repeat_interleave(strands, 1)
     lifted = 1.0 + 0.8 * (u[..., 1] < 0.12)  # above the plane of focus
@@ -297,13 +297,17 @@ def _follow(
     """
     # In double precision, so that CPU and GPU lay the same curve to far below a pixel's 1e-5.
     precise = s.float if s.device.type == "mps" else s.double
-    s, at = precise(), s / knot_px[..., None]
+    s = precise()
+    at = s / knot_px[..., None]
     step, between = s.diff(dim=-1), 0.5 * (at[..., 1:] + at[..., :-1])
-    num, middle = knots.shape[2], s.shape[2] // 2
-    curvature = torch.zeros_like(step)
-    for k in range(num):
-        hat = (1.0 - (between - (k - 0.5 * (num - 1))).abs()).clamp(min=0)
-        curvature = curvature + knots[..., k : k + 1] * hat
+    middle = s.shape[2] // 2
+    # Counted from the first knot; the curve ends before the last one.
+    between = between + 0.5 * (knots.shape[2] - 1)
+    before = between.floor().clamp(0, knots.shape[2] - 2)
+    index = before.long()
+    curvature = torch.lerp(
+        knots.gather(2, index).to(s.dtype), knots.gather(2, index + 1).to(s.dtype), between - before
+    )
     bends = (curvature * step).cumsum(-1)
     # Half of a piece's own bend is behind its middle.
     bends = bends - 0.5 * curvature * step - bends[..., middle - 1 : middle]

@@ -154,10 +154,10 @@ def _nearness(
         cell_px=cell_px * scene.scale,
         per_cell=per_cell,
         num_draws=4,
-        reach_px=half_px + 1,
+        reach_px=float(half_px + 1),
         plane=plane,
     )
-    crowd = _crowd(params, scene, marks, height, width, half_px + 1)
+    crowd = _crowd(params, scene, marks, height, width, half_px + 1.0)
     u = marks.u.unbind(-1)
     wanted = params["per_mpx"] * (share * (cell_px / 1024) ** 2 / per_cell)
     exists = (u[0] < wanted[:, None] * crowd)[:, :, None, None]
@@ -179,9 +179,9 @@ def _specks(params: Params, scene: Scene, height: int, width: int) -> OneChannel
     cell_px, per_cell = 24.0, 2
     marks = find_marks(
         scene, height, width, cell_px=cell_px * scene.scale, per_cell=per_cell, num_draws=3,
-        reach_px=half_px + 1, plane=2000,
+        reach_px=float(half_px + 1), plane=2000,
     )  # fmt: skip
-    crowd = _crowd(params, scene, marks, height, width, half_px + 1)
+    crowd = _crowd(params, scene, marks, height, width, half_px + 1.0)
     u = marks.u.unbind(-1)
     wanted = params["specks_per_mpx"] * ((cell_px / 1024) ** 2 / per_cell)
     shown = ((u[0] < wanted[:, None] * crowd) * (0.4 + 0.6 * u[2]))[:, :, None, None]

@@ -7,6 +7,7 @@ Two fields of smooth noise for each batch are most of the cost.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,9 +55,10 @@ def stain(
     """
     held = [(density * per_pixel(-absorb[:, c])).expm1_().neg_() for c in range(3)]
     if x.shape[1] == 1:
-        # A sum of weights times (1 - T): exactly 0 where nothing is held back.
+        # Weights times (1 - T) are exactly 0 where nothing is held back.
         cover = held[0] * LUMA[0] + held[1] * LUMA[1] + held[2] * LUMA[2]
-        return ((luma_of(deposit) - x) * cover + x).to(x.dtype)
+        glow = sum((w * d * h for w, d, h in zip(LUMA, deposit, held, strict=True)), 0 * cover)
+        return (x - x * cover + glow).to(x.dtype)
     parts = [(deposit[c] - x[:, c : c + 1]) * held[c] for c in range(3)]
     return (x + torch.cat(parts, 1)).to(x.dtype)
 
@@ -93,6 +95,11 @@ def tide_line(
     profile = depth_px.clamp(min=0).mul_(per_pixel(-1.0 / rim_px)).exp_()
     profile.mul_(per_pixel((rim - body).clamp(min=0))).add_(per_pixel(body))
     return profile.mul_((depth_px * (1.0 / edge_px)).add_(0.5).clamp_(0, 1))
+
+
+def each(draw: Callable[[PerImage], PerImage], u: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
+    """Draw for each of several things on a photograph as for one."""
+    return torch.stack([draw(one) for one in u.unbind(1)], 1)
 
 
 def luma_of(colour: tuple[float, float, float]) -> float:
@@ -144,9 +151,10 @@ class WaterStains(Defect):
         v = u[:, 2:].unflatten(1, (MOST_STAINS, 13)).unbind(2)
         height, width = scene.size
         low, high = (math.log(radius) for radius in self.radius_px)
-        radius = scene.scale * torch.exp(scene.amount(v[1], (low, high)))
+        radius = scene.scale * each(lambda one: scene.amount(one, (low, high)), v[1]).exp()
         ring = v[2] < self.rings
-        density = scene.strength(v[3].T, self.density, most=4.0).T * (v[0] < share[:, None])
+        density = each(lambda one: scene.strength(one, self.density, most=4.0), v[3])
+        density = density * (v[0] < share[:, None])
         # Some place in the picture, more often near an edge, lies in or a little beside the stain.
         away, direction = 1.1 * radius * v[6].sqrt(), 2 * math.pi * v[7]
         reach = torch.minimum(radius, torch.full_like(radius, 170.0 * scene.scale))

@@ -258,14 +258,14 @@ def test_a_picture_of_one_pixel_ages(keys, textures):
     assert mask.shape == (B, 1, 1, 1)
 
 
-def test_textures_are_drawn_at_the_first_call_alone(monkeypatch, photos, textures):
+def test_textures_are_read_at_the_first_call_alone(monkeypatch, photos, textures):
     calls = []
 
-    def synthesize():
+    def load():
         calls.append(1)
         return textures
 
-    monkeypatch.setattr("agedphoto.synth.ageing.TextureBank.synthesize", synthesize)
+    monkeypatch.setattr("agedphoto.synth.banks.TextureBank.load", load)
     ageing = Ageing()
     assert not calls
     made = [ageing(photos, torch.arange(B)) for _ in range(2)]
