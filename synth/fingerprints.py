@@ -161,12 +161,13 @@ class Fingerprints(Defect):
         scale = scene.scale
         wavy = smooth_noise(scene, H, W, period_px=70 * scale, plane=100, octaves=2)
         grainy = smooth_noise(scene, H, W, period_px=6 * scale, plane=200, octaves=2, gain=1.0)
-        aged = x if x.dtype == torch.float64 else x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        aged = wide
         for number in range(MOST_PRINTS):
             its = {name: value[:, number] for name, value in params.items()}
             print_cover = touch(its, scene, wavy if number == 0 else -wavy, grainy)
             aged = cover_with(aged, print_cover, colour=its["colour"])
-        return aged.to(x.dtype), changed(x, aged)
+        return aged.to(x.dtype), changed(wide, aged)
 
 
 def touch(its: Params, scene: Scene, wavy: OneChannel, grainy: OneChannel) -> OneChannel:

@@ -132,8 +132,9 @@ class Foxing(Defect):
         density = spots_density(
             params, scene, x.shape[2], x.shape[3], most_px=self.radius_px[1] * scene.scale
         )
-        aged = stain(x, density, absorb=params["absorb"])
-        return aged, changed(x, aged)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        aged = stain(wide, density, absorb=params["absorb"])
+        return aged.to(x.dtype), changed(wide, aged)
 
 
 def spots_density(

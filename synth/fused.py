@@ -168,13 +168,13 @@ class FusedAgeing:
 
         _launcher()[grid](
             pixels.flat,
-            pixels.offsets,
-            pixels.heights,
-            pixels.widths,
+            pixels.offsets.contiguous(),
+            pixels.heights.contiguous(),
+            pixels.widths.contiguous(),
             0 if packed else pixels.row_stride,
             pixels.column_stride,
             pixels.channel_stride,
-            keys,
+            keys.contiguous(),
             bank.view(torch.uint8),
             light.view(torch.uint8),
             choices,

@@ -34,10 +34,10 @@ def find_marks(
     height: int,
     width: int,
     *,
-    cell_px: float,
+    cell_px: int | float,
     per_cell: int,
     num_draws: int,
-    reach_px: float,
+    reach_px: int | float,
     plane: int,
 ) -> Marks:
     """Find the places for marks whose centres are at most `reach_px` outside of a window.

@@ -65,8 +65,9 @@ class SilverMirroring(Defect):
 
     def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:
         """Let it shine; the mask is where a channel changes by `MASK_LEVEL`."""
-        aged = mirror(x, sheen_of(params, scene, x.shape[2], x.shape[3]))
-        return aged, changed(x, aged)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        aged = mirror(wide, sheen_of(params, scene, x.shape[2], x.shape[3]))
+        return aged.to(x.dtype), changed(wide, aged)
 
 
 def sheen_of(params: Params, scene: Scene, height: int, width: int) -> OneChannel:

@@ -108,8 +108,9 @@ class Mould(Defect):
         cover = mould_cover(
             params, scene, x.shape[2], x.shape[3], most_px=self.radius_px[1] * scene.scale
         )
-        aged = cover_with(x, cover, colour=params["colour"])
-        return aged, changed(x, aged)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        aged = cover_with(wide, cover, colour=params["colour"])
+        return aged.to(x.dtype), changed(wide, aged)
 
 
 def mould_cover(

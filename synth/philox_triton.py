@@ -52,7 +52,17 @@ def normal_field(
         from .philox_kernels import normal_kernel
 
         normal_kernel[(-(-total // _BLOCK),)](
-            keys, out, total, op, plane, planes, top, height, first, quads, BLOCK=_BLOCK
+            keys.contiguous(),
+            out,
+            total,
+            op,
+            plane,
+            planes,
+            top,
+            height,
+            first,
+            quads,
+            BLOCK=_BLOCK,
         )
     return out
 
@@ -68,6 +78,6 @@ def cell_bits(
         from .philox_kernels import bits_kernel
 
         bits_kernel[(-(-total // _BLOCK),)](
-            keys, out, total, op, plane, planes, top, height, left, width, BLOCK=_BLOCK
+            keys.contiguous(), out, total, op, plane, planes, top, height, left, width, BLOCK=_BLOCK
         )
     return out

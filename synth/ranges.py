@@ -2,7 +2,8 @@
 
 from typing import TypeAlias
 
-from .types import PerImage
+from jaxtyping import Float
+from torch import Tensor
 
 Range: TypeAlias = tuple[float, float]
 
@@ -16,6 +17,6 @@ def check_range(name: str, value: Range, *, low: float, high: float) -> None:
         )
 
 
-def spread(u: PerImage, value: Range) -> PerImage:
+def spread(u: Float[Tensor, "..."], value: Range) -> Float[Tensor, "..."]:
     """Map u in [0, 1) onto the range."""
     return value[0] + u * (value[1] - value[0])

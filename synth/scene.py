@@ -69,7 +69,7 @@ class Scene:
         """Map u in [0, 1) onto a range, times the severity, at most `most`."""
         return (spread(u, value) * self.severity).clamp(max=most)
 
-    def amount(self, u: PerImage, value: Range) -> PerImage:
+    def amount(self, u: Float[Tensor, "..."], value: Range) -> Float[Tensor, "..."]:
         """Map u in [0, 1) onto a range that the severity has no part in."""
         return spread(u, value)
 

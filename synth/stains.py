@@ -115,8 +115,11 @@ def colours_between(
 
 
 def changed(x: Images, aged: Images) -> Mask:
-    """Find the pixels where a channel is `MASK_LEVEL` or more away from what it was."""
-    by = (aged.float() - x.float()).abs_()
+    """Find the pixels where a channel is `MASK_LEVEL` or more away from what it was.
+
+    To be asked before the result is rounded to a narrow type.
+    """
+    by = (aged - x).abs_()
     most = by[:, :1]
     for channel in range(1, x.shape[1]):
         most = torch.maximum(most, by[:, channel : channel + 1])
@@ -174,9 +177,10 @@ class WaterStains(Defect):
 
     def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:
         """Lay the stains over x; the mask is where they change a channel by `MASK_LEVEL`."""
-        aged = stain(x, stain_density(params, scene, x.shape[2], x.shape[3]),
-                     absorb=params["absorb"])  # fmt: skip
-        return aged, changed(x, aged)
+        density = stain_density(params, scene, x.shape[2], x.shape[3])
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        aged = stain(wide, density, absorb=params["absorb"])
+        return aged.to(x.dtype), changed(wide, aged)
 
 
 def stain_density(params: Params, scene: Scene, height: int, width: int) -> OneChannel:

@@ -18,7 +18,7 @@ from .grayscale import grayscale
 from .philox import bits_to_below, bits_to_uniform
 from .ranges import Range, check_range
 from .scene import Scene, per_pixel
-from .types import Images, Mask, Params, PerImage
+from .types import Images, InMode, Mask, Params, PerImage
 
 TONES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "sepia": ((72, 103, 158), (85, 102, 124)),
@@ -101,7 +101,7 @@ class Toning(Defect):
             "shadows": ratios[:, 3:],
         }
 
-    def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:
+    def apply(self, x: Images, params: Params, scene: Scene) -> tuple[InMode, Mask | None]:
         """Tone; nothing is hidden, so there is no mask."""
         return split_tone(
             x,
