@@ -51,9 +51,9 @@ def wear_edges(
     chipped = smooth_noise(scene, H, W, period_px=180 * scale, plane=0, octaves=7, gain=0.72)
     fibre = smooth_noise(scene, H, W, period_px=4 * scale, plane=100)
     width, radius = per_pixel(width_px), per_pixel(radius_px)
-    inside = _depth_px(scene, H, W, radius)
+    inside = depth_px(scene, H, W, radius)
     gone = (0.5 - inside - 0.4 * fibre).clamp_(0, 1).mul_((radius > 0).float())
-    depth = _depth_px(scene, H, W, 4 * radius + 3 * width)
+    depth = depth_px(scene, H, W, 4 * radius + 3 * width)
     worn = (width * (1 + 1.1 * chipped)).sub_(depth).mul_(0.7 / scale).clamp_(0, 1)
     worn = worn.mul_((width > 0) * 0.95)
     paper = bare_colour(C, light=light, warmth=warmth) * (1 + 0.02 * fibre)
@@ -109,8 +109,8 @@ class EdgeWear(Defect):
         return wear_edges(x, scene=scene, **params)
 
 
-def _depth_px(scene: Scene, height: int, width: int, radius: Tensor) -> Tensor:
-    """Return how deep pixels lie within the picture with corners of a radius, (B, 1, H, W)."""
+def depth_px(scene: Scene, height: int, width: int, radius: Tensor) -> Tensor:
+    """Return how deep pixels lie within a picture whose corners have a radius, (B, 1, H, W)."""
     half_y, half_x = scene.size[0] / 2, scene.size[1] / 2
     radius = radius.clamp(max=min(half_y, half_x))
     y = (scene.rows(height) + 0.5 - half_y).abs() - half_y + radius

@@ -59,7 +59,7 @@ def smooth_noise(
             left=column,
             plane=plane + octave * planes,
         )
-        layer = gain**octave * (down @ points @ right.T)
+        layer = gain**octave * _interpolated(down, points, right)
         total = layer if total is None else total + layer
     assert total is not None
     return total * (1.0 / (_POINT_SD * math.sqrt(sum(gain ** (2 * i) for i in range(octaves)))))
@@ -68,6 +68,13 @@ def smooth_noise(
 _POINT_SD = 151 / 315
 """Of the interpolated numbers, on average over the place: the integral of the squared cubic
 B-spline, once for each axis (the root of its square)."""
+
+
+def _interpolated(down: Tensor, points: Tensor, right: Tensor) -> Tensor:
+    # A product a photograph: one for all of them would round with the size of the batch.
+    B, planes, _, _ = points.shape
+    rows = torch.bmm(down.expand(B * planes, -1, -1), points.flatten(0, 1))
+    return torch.bmm(rows, right.T.expand(B * planes, -1, -1)).unflatten(0, (B, planes))
 
 
 def _weights(start: int, length: int, period: float, scene: Scene) -> tuple[int, Tensor]:

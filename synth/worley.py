@@ -38,10 +38,13 @@ class Regions:
     """Number in [0, 1) of the nearest point, the same all over its region."""
 
     def off_border(self) -> Float[Tensor, "B 1 H W"]:
-        """Return the distance to the border: (b² - a²) / 2 by the distance between the points, for
-        which their average is taken; so cracks between points close together are wider.
+        """Return the distance to the border: (b² - a²) / 2 by the distance between the two points.
+
+        Which is a + b where they face each other and less elsewhere, `_APART` on average: so the
+        smaller of the two is taken for it.
         """
-        return (self.second - self.nearest).mul_(0.5 / _APART)
+        apart = (self.nearest.sqrt() + self.second.sqrt()).clamp_(max=_APART)
+        return (self.second - self.nearest).mul_(0.5).div_(apart)
 
 
 def find_regions(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agedphoto.synth import RECIPES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,6 +22,9 @@ def test_ageing_is_measured_beside_kornia_and_the_floor(tmp_path):
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("ageing_*.json")
     record = json.loads(path.read_text())
+    assert {name.split(",")[0] for name in record["recipes"]} == set(RECIPES)
+    assert record["kernel"] is None
+    assert "fused kernel: not measured, it needs a CUDA device" in done.stdout
     assert set(record["results"]) == {"copy floor", "agedphoto, eager", "Kornia chain, eager"}
     assert {"versions", "hardware", "commit", "seed", "schema"} <= set(record)
     for name, row in record["results"].items():

@@ -159,7 +159,12 @@ def test_lengths_grow_with_the_picture():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"num_folds": (0.0, 5.0)}, {"crossing": 1.2}, {"whiteness": (0.5, 0.1)}, {"shade": (-0.1, 0.0)}],
+    [
+        {"num_folds": (0.0, 5.0)},
+        {"crossing": 1.2},
+        {"whiteness": (0.5, 0.1)},
+        {"shade": (-0.1, 0.0)},
+    ],
 )
 def test_a_wrong_field_is_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -130,6 +130,7 @@ def test_grease_brightens_and_tarnish_darkens(darkened):
     there = scene(torch.arange(4), size=(256, 256), op=1)
     defect = Fingerprints(num=(2.0, 2.0), darkened=darkened)
     aged, mask = defect.apply(x, defect.sample(there), there)
+    assert mask is not None
     assert mask.any()
     assert not mask.all()
     assert ((aged <= x + 1e-6) if darkened else (aged >= x - 1e-6)).all()

@@ -37,6 +37,12 @@ def test_crowding_is_one_on_average(unevenness):
     assert crowd.log().std() == pytest.approx(unevenness, rel=0.15)
 
 
+def label(picture: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the connected parts."""
+    marked, number = ndimage.label(picture)  # type: ignore[misc]
+    return marked, number
+
+
 def counts(per_mpx: float, unevenness: float) -> np.ndarray:
     """Count the spots in squares of 128 px."""
     defect = Foxing(
@@ -46,7 +52,7 @@ def counts(per_mpx: float, unevenness: float) -> np.ndarray:
     density = spots_density(defect.sample(there), there, 512, 512, most_px=1.5)
     found = []
     for picture in density[:, 0].numpy():
-        marked, number = ndimage.label(picture > 0)
+        marked, number = label(picture > 0)
         for row, column in ndimage.center_of_mass(picture, marked, range(1, number + 1)):
             found.append((len(found), int(row) // 128 * 4 + int(column) // 128))
         found.append((0, -1))
@@ -80,7 +86,7 @@ def test_sizes_vary_tenfold_and_grow_with_the_scan():
         density = spots_density(defect.sample(there), there, side, side, most_px=most)
         found = []
         for picture in density[:, 0].numpy():
-            marked, number = ndimage.label(picture > 0.02)
+            marked, number = label(picture > 0.02)
             found.extend(ndimage.sum_labels(picture > 0.02, marked, range(1, number + 1)))
         return np.array(found)
 
@@ -94,6 +100,7 @@ def test_spots_are_brown():
     there = scene(torch.arange(4), size=(256, 256), op=4)
     defect, x = Foxing(per_mpx=(800.0, 800.0)), torch.full((4, 3, 256, 256), 0.9)
     aged, mask = defect.apply(x, defect.sample(there), there)
+    assert mask is not None
     red, green, blue = aged.unbind(1)
     spots = mask[:, 0]
     assert (aged <= x).all()

@@ -30,6 +30,7 @@ def test_black_turns_bluish_and_never_darker():
     there = scene(torch.arange(4), size=(80, 80), op=1)
     defect = SilverMirroring(sheen=(0.5, 0.5))
     aged, mask = defect.apply(x, defect.sample(there), there)
+    assert mask is not None
     red, green, blue = aged.unbind(1)
     assert (red >= 0).all()
     assert (blue >= green).all()

@@ -38,6 +38,12 @@ def test_bodies_are_dense_and_threads_thin_out():
     assert share(0.5 * edge, 1.0) > 5 * share(0.5 * edge, 0.0) + 0.01
 
 
+def label(picture: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the connected parts."""
+    marked, number = ndimage.label(picture)  # type: ignore[misc]
+    return marked, number
+
+
 def cover(defect: Mould, photos: int = 4, side: int = 512) -> np.ndarray:
     there = scene(torch.arange(photos), size=(side, side), op=5)
     made = mould_cover(
@@ -66,7 +72,7 @@ def test_specks_are_small_and_as_many_as_asked():
     )
     found = 0
     for picture in made:
-        marked, number = ndimage.label(picture > 0.02)
+        marked, number = label(picture > 0.02)
         found += number
         area = ndimage.sum_labels(picture > 0.02, marked, range(1, number + 1))
         assert np.median(area) < 15
@@ -92,6 +98,7 @@ def test_it_darkens_or_bleaches():
         defect = Mould(per_mpx=(1000.0, 1000.0), bleaching=share, unevenness=(0.0, 0.0))
         params = defect.sample(there)
         aged, mask = defect.apply(x, params, there)
+        assert mask is not None
         bleached = (params["colour"] == torch.tensor(BLEACHED)).all(1)
         assert bleached.float().mean() == pytest.approx(share, abs=0.2)
         assert mask.any()

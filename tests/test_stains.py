@@ -53,6 +53,7 @@ def defect(request) -> Defect:
 def test_the_mask_is_where_a_channel_changes_enough(defect):
     x = torch.full((4, 3, 90, 70), 0.3)
     aged, mask = age(defect, x, severity=2.0)
+    assert mask is not None
     by = np.abs(aged.numpy() - x.numpy()).max(1, keepdims=True)
     assert (mask.numpy() == (by >= MASK_LEVEL)).all()
     assert mask.any()
