@@ -96,8 +96,8 @@ class EdgeWear(Defect):
         u = scene.uniform(6)
         longest = max(scene.size)
         return {
-            "width_px": scene.strength(u[:, 0] ** 2, self.width, most=0.03) * longest,
-            "radius_px": scene.strength(u[:, 1] ** 2, self.radius, most=0.25) * longest,
+            "width_px": scene.strength(u[:, 0] ** 2, self.width, most=0.012) * longest,
+            "radius_px": scene.strength(u[:, 1] ** 2, self.radius, most=0.06) * longest,
             "rim": scene.strength(u[:, 2], self.rim),
             "light": scene.amount(u[:, 3], self.light),
             "warmth": scene.amount(u[:, 4], self.warmth),

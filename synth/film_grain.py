@@ -18,7 +18,7 @@ from .defect import Defect
 from .philox import bits_to_below, bits_to_uniform
 from .ranges import Range, check_range
 from .scene import Scene, per_pixel
-from .types import Images, Indices, Mask, Params, PerImage
+from .types import Images, InMode, Indices, Mask, Params, PerImage
 
 STOCKS = ("tmax3200", "tri_x_1600", "tmax400", "orwo_np20")
 """The films, in the order of their numbers."""
@@ -53,7 +53,7 @@ TAPS = 5
 """Side of the kernels."""
 
 
-def film_grain(x: Images, field: Images, *, sigma: PerImage) -> Images:
+def film_grain(x: Images, field: InMode, *, sigma: PerImage) -> Images:
     """Return clip(x + sigma s(x) field): the mean tone stays.
 
     Density fluctuates in proportion to its square root (Nutting, "On the absorption of light in

@@ -94,7 +94,7 @@ class Jpeg(Defect):
     def sample(self, scene: Scene) -> Params:
         """Draw quality (B,), whole numbers."""
         lacking = (100.0 - self.quality[1], 100.0 - self.quality[0])
-        lost = scene.strength(scene.uniform(1)[:, 0], lacking, most=99.0)
+        lost = scene.strength(scene.uniform(1)[:, 0], lacking, most=90.0)
         return {"quality": (100.0 - lost).round()}
 
     def apply(self, x: Images, params: Params, scene: Scene) -> tuple[Images, Mask | None]:

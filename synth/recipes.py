@@ -115,13 +115,13 @@ def faded_print() -> Recipe:
             Fading(
                 black=(0.01, 0.09),
                 white_lost=(0.0, 0.06),
-                density_lost=(0.0, 0.1),
+                density_lost=(0.02, 0.13),
                 dye_lost=(0.06, 0.32),
             ),
             # Cyan goes first, so reds and yellows are left; greens and blues are rare.
             ColorCast(strength=(0.02, 0.1), hue_deg=(0.0, 60.0), crossing=(0.0, 0.3)),
             Sometimes(what=ColorCast(strength=(0.02, 0.1), hue_deg=(300.0, 360.0)), p=0.3),
-            Sometimes(what=ColorCast(strength=(0.02, 0.08), hue_deg=(150.0, 240.0)), p=0.12),
+            Sometimes(what=ColorCast(strength=(0.02, 0.08), hue_deg=(190.0, 240.0)), p=0.08),
             Yellowing(amount=(0.1, 0.7)),
             Sometimes(what=Vignette(loss=(0.1, 0.35)), p=0.35),
             Sometimes(what=UnevenExposure(stops=(0.05, 0.25)), p=0.3),
@@ -155,7 +155,7 @@ def creased_print() -> Recipe:
             Sometimes(what=SilverMirroring(sheen=(0.05, 0.25), width_px=(20.0, 90.0)), p=0.1),
             AnyOrder(
                 defects=(
-                    Sometimes(what=WaterStains(num=(0.5, 1.8)), p=0.25),
+                    Sometimes(what=WaterStains(num=(0.4, 1.4), radius_px=(50.0, 300.0)), p=0.25),
                     Sometimes(what=Foxing(per_mpx=(60.0, 500.0)), p=0.15),
                 )
             ),
@@ -253,7 +253,7 @@ def heavy_wear() -> Recipe:
             Sometimes(what=Toning(), p=0.3),
             Yellowing(amount=(0.2, 1.0)),
             Sometimes(what=LightLeak(intensity=(0.06, 0.4), depth=(0.03, 0.12)), p=0.06),
-            Sometimes(what=WaterStains(num=(0.5, 1.8)), p=0.35),
+            Sometimes(what=WaterStains(num=(0.4, 1.6), radius_px=(50.0, 340.0)), p=0.35),
             Sometimes(what=Foxing(), p=0.25),
             Sometimes(what=Mould(), p=0.15),
             Dust(density=(0.5, 2.0), dark=0.4),
