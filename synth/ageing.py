@@ -149,6 +149,9 @@ class Ageing:
                 f"got {keys.dtype} of shape {tuple(keys.shape)}"
             )
         keys = keys.to(device, non_blocking=True)
+        if torch.compiler.is_compiling():
+            # Within a graph of the caller's; what is settled about products is theirs, too.
+            return self._age(photos, keys, margin_px, move)
         backend = self.backend_on(device)
         if backend == "fused" and margin_px == 0 and photos.dtype != torch.float64:
             size = (photos.shape[2], photos.shape[3])

@@ -21,9 +21,24 @@ from agedphoto.age import Age
 from agedphoto.age_params import Drawn, plain_params
 from agedphoto.age_photos import age_photos, photo_key, plan_ageing
 from agedphoto.age_recipe import read_recipe
+from agedphoto.age_settled import settle
 from agedphoto.age_tiles import age_tiled, spans
-from agedphoto.synth import RECIPES, Ageing, Defect, Grain, Recipe, Texture, find_recipe
+from agedphoto.synth import (
+    RECIPES,
+    Ageing,
+    AnyOrder,
+    Defect,
+    Grain,
+    Grayscale,
+    Recipe,
+    Sometimes,
+    Texture,
+    find_recipe,
+)
 from agedphoto.synth.scene import Scene, per_pixel
+from agedphoto.synth.toning import Toning
+from agedphoto.synth.vignette import Vignette
+from agedphoto.textures import TextureBank
 from tests.conftest import photo_like
 
 CPU = torch.device("cpu")
@@ -159,6 +174,44 @@ def test_one_pixel_of_colour_in_any_tile_is_enough(textures):
     assert age_tiled(ageing, picture, params, keys=keys, tile_px=64).aged.ndim == 2
     picture[5, 5, 1] += 1
     assert np.array_equal(age_tiled(ageing, picture, params, keys=keys, tile_px=64).aged, picture)
+
+
+MIXED = Recipe(
+    name="mixed",
+    defects=(
+        Sometimes(what=Grayscale(), p=0.7),
+        Sometimes(what=Toning(), p=0.4),
+        Grain(sigma=(0.05, 0.1)),
+        AnyOrder(defects=(Shift(far_px=3), Sometimes(what=Texture()), Grain(sigma=(0.1, 0.1)))),
+        Sometimes(what=AnyOrder(defects=(Vignette(), Texture())), p=0.5),
+    ),
+)
+"""Colour comes and goes, and the grain after it has as many channels."""
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, MIXED])
+def test_what_happens_to_one_photo_is_the_same_without_what_does_not(textures, recipe):
+    ageing = Ageing(recipe, textures=textures, augment=False)
+    x = torch.from_numpy(photo_like(40, 56, seed=0)).permute(2, 0, 1)[None]
+    for seed in range(6 if recipe is not MIXED else 24):
+        keys = photo_key(seed, "a")
+        params = ageing.sample(keys, size=(40, 56))
+        settled = settle(ageing.recipe, params)
+        assert settled.reach_px((40, 56)) <= ageing.recipe.reach_px((40, 56))
+        alone = Ageing(settled, textures=textures, augment=False)
+        whole, short = (one.apply(x, params, keys=keys) for one in (ageing, alone))
+        assert torch.equal(whole.aged, short.aged)
+        assert torch.equal(whole.mask, short.mask)
+
+
+def test_what_does_not_happen_is_not_computed_and_needs_no_halo(textures):
+    rare = Recipe(name="rare", defects=(Sometimes(what=Shift(far_px=50), p=0.0), Grain()))
+    ageing = Ageing(rare, textures=textures, augment=False)
+    params = ageing.sample(photo_key(0, "a"), size=(40, 56))
+    assert ageing.recipe.reach_px((40, 56)) == 50
+    assert settle(rare, params).reach_px((40, 56)) == 0
+    with pytest.raises(NotImplementedError):
+        settle(rare, params).defects[0].sample(ageing._scenes(photo_key(0, "a"), (4, 4))[0])
 
 
 # ---------------------------------------------------------------- keys
@@ -498,6 +551,29 @@ def test_a_recipe_of_ones_own_is_read_from_json(make_photos, tmp_path):
     options = ["--out", tmp_path / "b", "--recipe", tmp_path / "mine.json"]
     assert run(tmp_path / "photos", *options) == 0
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_wear_comes_from_a_folder_of_ones_own(make_photos, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    dust = Image.fromarray(TextureBank.synthesize(1, size_px=128).textures[0].numpy())
+    dust.save(scans / "dust.png")
+    photos = make_photos([(60, 80)])
+    options = ["--recipe", save_json(COLOR, tmp_path / "mine.json"), "--save-params"]
+    assert run(photos, "--out", tmp_path / "a", *options, "--textures", scans) == 0
+    bank = TextureBank.from_scans(scans)
+    assert age(photos, tmp_path / "b", textures=bank, save_params=True) == []
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    replay = ["--params", tmp_path / "a"]
+    assert run(photos, "--out", tmp_path / "c", *replay, "--textures", scans) == 0
+    assert run(photos, "--out", tmp_path / "d", *replay) == 1
+    with pytest.raises(ValueError, match="unknown textures 'gone'"):
+        run(photos, "--out", tmp_path / "e", "--textures", "gone")
+    hairs = Recipe(name="hairs", defects=(Texture(families=("hairs",)),))
+    with pytest.raises(ValueError, match="no textures 'hairs' in this bank of scans"):
+        age(photos, tmp_path / "e", hairs, textures=bank)
+    assert age(photos, tmp_path / "e", hairs, textures=bank, replay=tmp_path / "a") == []
 
 
 def test_a_recipe_that_is_none_is_named(tmp_path):

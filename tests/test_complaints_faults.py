@@ -34,7 +34,7 @@ from agedphoto.datasets.dali import dali_problem
 from agedphoto.datasets.index import UNKNOWN_CRC32
 from agedphoto.datasets.maker import BatchMaker, PhotoSizes
 from agedphoto.datasets.ranges import RangeReader
-from agedphoto.synth import Ageing, sample_keys
+from agedphoto.synth import Ageing, Augment, sample_keys
 from agedphoto.textures import TextureBank
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -76,7 +76,7 @@ import sys
 import torch
 from torch._dynamo.utils import counters
 from agedphoto.datasets import AgedPairs
-from agedphoto.synth import Ageing, sample_keys
+from agedphoto.synth import Ageing, Augment, sample_keys
 from agedphoto.textures import TextureBank
 
 source, backend, device = sys.argv[1:]
@@ -168,16 +168,19 @@ class Crossings(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("mode", ["grayscale", "rgb", "lab", "color"])
-def test_ageing_on_a_gpu_draws_there_and_copies_nothing(mode):
+def test_ageing_on_a_gpu_draws_there_and_copies_nothing(mode, monkeypatch):
     """Parameters and noise are drawn on the CPU and copied at every step."""
+    # Kernels of Triton's cannot run without memory; their draws take a key and nothing else.
+    monkeypatch.setattr("agedphoto.synth.philox_triton.HAS_TRITON", False)
     textures, gpu = TextureBank.synthesize(2, size_px=64), torch.device("cuda", 0)
     # Fake tensors know their device and have no memory: no GPU is needed, and to ask one for a
     # number, as a copy to the host would, is an error.
     with FakeTensorMode(allow_non_fake_inputs=True):
-        ageing = Ageing("seed", mode=mode, textures=textures)
-        ageing.textures_on(gpu)
+        ageing = Ageing("seed", mode=mode, textures=textures, backend="eager")
         photos = torch.empty(4, 3, 32, 32, dtype=torch.uint8, device=gpu)
         keys = torch.empty(4, dtype=torch.int64, device=gpu)
+        # The first call brings the textures there.
+        ageing(photos, keys)
         with Crossings() as crossings:
             aged = ageing(photos, keys)
     assert {tensor.device for tensor in aged} == {gpu}
@@ -195,9 +198,18 @@ def test_a_batch_out_of_a_pool_on_a_device_takes_a_few_numbers_there_and_none_ba
         pool.put(photo, torch.zeros(70, 64 + photo, 3, dtype=torch.uint8))
 
     class Unaged:
-        seed = 5
+        seed, augment = 5, Augment()
 
-        def __call__(self, photos: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def turn_to(self, epoch: int) -> None:
+            pass
+
+        def backend_on(self, device: torch.device) -> str:
+            return "eager"
+
+        def __call__(
+            self, photos: torch.Tensor, keys: torch.Tensor, *, margin_px: int, move: bool
+        ) -> tuple[torch.Tensor, ...]:
+            assert (margin_px, move) == (0, False)
             assert keys.device == photos.device == meta
             return photos, photos, photos[:, :1] > 0
 

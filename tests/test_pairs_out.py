@@ -22,7 +22,7 @@ from agedphoto.datasets import open_index, read_photo
 from agedphoto.datasets.files import write_bytes
 from agedphoto.datasets.locks import locking
 from agedphoto.pairs_out import BATCH, Pairs, write_pairs
-from agedphoto.synth import Ageing, Grain, Grayscale, Recipe, Texture
+from agedphoto.synth import Ageing, EndlessTextures, Grain, Grayscale, Recipe, Texture
 from agedphoto.training import UnfinishedError
 
 PLAIN = Recipe(name="plain", defects=(Grain(sigma=(0.02, 0.1)), Texture(alpha=(0.3, 0.9))))
@@ -342,6 +342,23 @@ def test_a_mistake_is_told_before_anything_is_done(write, tmp_path, options, com
     assert not (tmp_path / "out").exists()
 
 
+def test_textures_that_the_recipe_lacks_are_told_before_anything_is_done(write, tmp_path, textures):
+    hairs = Recipe(name="hairs", defects=(Texture(families=("hairs",)),))
+    dust = textures.subset([textures.families.index("dust")])
+    with pytest.raises(ValueError, match="no textures 'hairs' in this bank of dust"):
+        write(tmp_path / "out", recipe=hairs, textures=dust)
+    assert not (tmp_path / "out").exists()
+
+
+def test_endless_textures_are_others_in_every_epoch(write, tmp_path):
+    endless = EndlessTextures(count=9, size_px=64)
+    wear = Recipe(name="wear", defects=(Texture(alpha=(1.0, 1.0)),))
+    for name in ("a", "b"):
+        write(tmp_path / name, recipe=wear, textures=endless, count=EPOCH + 5)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert any(png(data).any() for name, data in contents(tmp_path / "a").items() if "mask" in name)
+
+
 # ---------------------------------------------------------------- the verb
 
 
@@ -448,5 +465,5 @@ def test_killed_at_any_moment_and_begun_again_it_ends_with_the_same_bytes(
     told = json.loads(done.stdout)
     assert told["wrong"] == told["odd"] == []
     assert told["same"]
-    assert told["kills"] > 3
+    assert told["kills"] >= 3
     assert told["states"] > 1

@@ -19,6 +19,7 @@ from agedphoto.synth import (
     draw_uniform,
     find_recipe,
 )
+from agedphoto.synth.modes import AGED_CHANNELS, CLEAN_CHANNELS, MODES
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,57 @@ def test_recipes_are_found_by_name_and_called_by_it():
     for name in RECIPES:
         assert find_recipe(name).name == name
         assert find_recipe(name) == find_recipe(name)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_saved_as_json_is_loaded_as_it_was(name):
+    recipe = find_recipe(name)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_ages_a_small_photo_in_every_mode(name, textures):
+    photos, keys = torch.rand(2, 3, 64, 64), torch.tensor([7, 8])
+    masks = []
+    for mode in MODES:
+        ageing = Ageing(name, textures=textures, mode=mode)
+        aged, clean, mask = ageing(photos, keys)
+        assert aged.shape == (2, AGED_CHANNELS[mode], 64, 64)
+        assert clean.shape == (2, CLEAN_CHANNELS[mode], 64, 64)
+        assert aged.isfinite().all()
+        assert mask.shape == (2, 1, 64, 64)
+        masks.append(mask)
+    # The mode is how the pair is told, not how it aged.
+    assert all(torch.equal(mask, masks[0]) for mask in masks)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_replays_exactly(name, textures):
+    photos, keys = torch.rand(3, 3, 48, 64), torch.tensor([1, -5, 2**60])
+    ageing = Ageing(name, textures=textures, augment=False)
+    params = ageing.sample(keys, size=(48, 64))
+    for replayed in (ageing.apply(photos, params, keys=keys) for _ in range(2)):
+        for one, other in zip(ageing(photos, keys), replayed, strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_wear_shows_and_leaves_most_of_a_picture(name, textures):
+    shades = torch.linspace(0.15, 0.85, 256) + 0.1 * torch.linspace(-1, 1, 192)[:, None]
+    photo = shades.expand(1, 3, 192, 256)
+    ageing, hidden = Ageing(name, textures=textures, augment=False), []
+    for key in range(40):
+        aged, clean, mask = ageing(photo, torch.tensor([key]))
+        assert not torch.equal(aged, clean)
+        hidden.append(float(mask.float().mean()))
+    # A crop so small has stains and fingerprints that are large for it, see also test_realism.
+    assert sorted(hidden)[20] <= 0.1
+    assert sorted(hidden)[-6] <= 0.25
+    assert sorted(hidden)[-3] <= 0.4
+    # All but a cutting have dust at least.
+    assert sum(share > 0 for share in hidden) >= (10 if name == "newspaper" else 36)
 
 
 def test_a_recipe_finds_itself():
