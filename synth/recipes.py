@@ -3,7 +3,9 @@
 The order is that of a photograph's life: the lens, the film and what fell on it in the enlarger,
 the print and what time did to it, its handling, and last the scan of it. What may come in any order
 is drawn for each photograph. Strengths are those of real prints and films as measured or published
-(see the modules of the defects); how often something happens is our estimate.
+(see the modules of the defects); how often something happens is our estimate. Tones and spectra are
+held to the range of real old photographs where there are some (tests/test_realism.py). Ranges are
+for a severity of 1, and one photograph in ten has twice that.
 
 A crop in training is aged like a small print: it has edges and corners of its own.
 """
@@ -92,13 +94,13 @@ def film_35mm() -> Recipe:
             Sometimes(what=Halation(amount=(0.05, 0.2)), p=0.3),
             Sometimes(what=LightLeak(intensity=(0.06, 0.5), depth=(0.03, 0.15)), p=0.05),
             Sometimes(what=Vignette(loss=(0.1, 0.35)), p=0.3),
-            ToneCurve(black=(0.0, 0.02), white=(0.0, 0.04), gamma=(0.6, 1.5)),
+            ToneCurve(black=(0.0, 0.015), white=(0.0, 0.03), gamma=(0.65, 1.5)),
             FilmGrain(sigma=(0.01, 0.035)),
             Dust(dark=0.1),
             Dirt(dark=0.1),
             Hairs(dark=0.1),
             Sometimes(what=Scratches(dark=0.3), p=0.6),
-            Sometimes(what=Jpeg(quality=(60.0, 95.0)), p=0.4),
+            Sometimes(what=Jpeg(quality=(75.0, 96.0)), p=0.4),
         ),
         severity_sigma=0.6,
         augment=_SLIGHT,
@@ -113,10 +115,10 @@ def faded_print() -> Recipe:
             Sometimes(what=Defocus(sigma_px=(0.3, 1.1)), p=0.5),
             FilmGrain(sigma=(0.006, 0.025)),
             Fading(
-                black=(0.01, 0.09),
+                black=(0.0, 0.07),
                 white_lost=(0.0, 0.06),
-                density_lost=(0.02, 0.13),
-                dye_lost=(0.06, 0.32),
+                density_lost=(0.01, 0.1),
+                dye_lost=(0.05, 0.28),
             ),
             # Cyan goes first, so reds and yellows are left; greens and blues are rare.
             ColorCast(strength=(0.02, 0.1), hue_deg=(0.0, 60.0), crossing=(0.0, 0.3)),
@@ -126,13 +128,16 @@ def faded_print() -> Recipe:
             Sometimes(what=Vignette(loss=(0.1, 0.35)), p=0.35),
             Sometimes(what=UnevenExposure(stops=(0.05, 0.25)), p=0.3),
             Sometimes(what=PaperFibre(relief=(0.004, 0.015), woven=0.1), p=0.2),
-            Sometimes(what=WaterStains(density=(0.2, 0.8)), p=0.1),
+            Sometimes(
+                what=WaterStains(num=(0.4, 1.2), radius_px=(40.0, 250.0), density=(0.2, 0.8)),
+                p=0.08,
+            ),
             Sometimes(what=Foxing(per_mpx=(40.0, 300.0), density=(0.2, 0.7)), p=0.08),
             Dust(density=(0.1, 1.0), dark=0.5),
             Sometimes(what=Hairs(density=(0.0, 1.5), dark=0.5), p=0.4),
             Sometimes(what=Scratches(density=(0.0, 1.5), dark=0.1, coloured=0.5), p=0.4),
             Sometimes(what=Fingerprints(num=(0.4, 1.0), light=(0.05, 0.18)), p=0.08),
-            Sometimes(what=Jpeg(quality=(50.0, 95.0)), p=0.4),
+            Sometimes(what=Jpeg(quality=(75.0, 96.0)), p=0.4),
         ),
         severity_sigma=0.5,
         augment=_SLIGHT,
@@ -145,17 +150,22 @@ def creased_print() -> Recipe:
         name="creased_print",
         defects=(
             Grayscale(),
-            Sometimes(what=Defocus(sigma_px=(0.3, 1.1)), p=0.5),
+            Sometimes(what=Defocus(sigma_px=(0.3, 0.9)), p=0.45),
             ToneCurve(black=(0.0, 0.05), white=(0.0, 0.05), gamma=(0.6, 1.4)),
             FilmGrain(sigma=(0.006, 0.028)),
             Toning(amount=(0.0, 1.0)),
             Sometimes(what=UnevenExposure(stops=(0.05, 0.35)), p=0.4),
             Sometimes(what=PaperFibre(relief=(0.005, 0.02), woven=0.08), p=0.35),
             Yellowing(amount=(0.05, 0.6)),
-            Sometimes(what=SilverMirroring(sheen=(0.05, 0.25), width_px=(20.0, 90.0)), p=0.1),
+            Sometimes(what=SilverMirroring(sheen=(0.05, 0.25), width_px=(15.0, 60.0)), p=0.08),
             AnyOrder(
                 defects=(
-                    Sometimes(what=WaterStains(num=(0.4, 1.4), radius_px=(50.0, 300.0)), p=0.25),
+                    Sometimes(
+                        what=WaterStains(
+                            num=(0.4, 1.4), radius_px=(50.0, 280.0), density=(0.4, 1.4)
+                        ),
+                        p=0.2,
+                    ),
                     Sometimes(what=Foxing(per_mpx=(60.0, 500.0)), p=0.15),
                 )
             ),
@@ -166,9 +176,9 @@ def creased_print() -> Recipe:
             Sometimes(what=Peeling(area=(0.001, 0.025), edges=(0.6, 1.8)), p=0.18),
             Sometimes(what=EdgeWear(), p=0.4),
             Sometimes(what=TornCorners(), p=0.15),
-            Sometimes(what=Fingerprints(num=(0.4, 1.0)), p=0.08),
-            Sometimes(what=LowResolution(factor=(1.0, 1.6), nearest=0.0), p=0.2),
-            Sometimes(what=Jpeg(quality=(40.0, 95.0)), p=0.5),
+            Sometimes(what=Fingerprints(num=(0.4, 1.0)), p=0.06),
+            Sometimes(what=LowResolution(factor=(1.0, 1.5), nearest=0.0), p=0.12),
+            Sometimes(what=Jpeg(quality=(75.0, 96.0)), p=0.5),
         ),
         severity_sigma=0.6,
         augment=_SLIGHT,
@@ -188,13 +198,13 @@ def glass_plate() -> Recipe:
             Sometimes(what=Vignette(loss=(0.05, 0.4)), p=0.5),
             UnevenExposure(stops=(0.05, 0.35)),
             # These plates see blue alone: skies and light walls are blank.
-            ToneCurve(black=(0.0, 0.04), white=(0.0, 0.04), gamma=(0.45, 1.3)),
+            ToneCurve(black=(0.0, 0.04), white=(0.0, 0.04), gamma=(0.42, 1.2)),
             FilmGrain(sigma=(0.004, 0.018)),
             Dust(dark=0.6),
             Dirt(dark=0.6),
             Sometimes(what=Scratches(dark=0.6), p=0.6),
             Sometimes(what=Mould(bleaching=0.1), p=0.12),
-            Sometimes(what=SilverMirroring(sheen=(0.05, 0.2), width_px=(20.0, 80.0)), p=0.12),
+            Sometimes(what=SilverMirroring(sheen=(0.05, 0.2), width_px=(15.0, 50.0)), p=0.1),
             Sometimes(
                 what=Peeling(
                     area=(0.001, 0.02),
@@ -207,7 +217,7 @@ def glass_plate() -> Recipe:
                 p=0.45,
             ),
             Sometimes(what=Fingerprints(num=(0.4, 1.0), light=(0.05, 0.18)), p=0.08),
-            Sometimes(what=Jpeg(quality=(60.0, 95.0)), p=0.4),
+            Sometimes(what=Jpeg(quality=(75.0, 96.0)), p=0.4),
         ),
         severity_sigma=0.6,
         augment=_SLIGHT,
@@ -230,10 +240,10 @@ def newspaper() -> Recipe:
             Sometimes(what=Defocus(sigma_px=(0.3, 0.8)), p=0.6),
             Yellowing(amount=(0.4, 1.0)),
             Sometimes(what=Foxing(per_mpx=(60.0, 500.0)), p=0.2),
-            Sometimes(what=WaterStains(), p=0.2),
+            Sometimes(what=WaterStains(num=(0.4, 1.6), radius_px=(50.0, 300.0)), p=0.15),
             Sometimes(what=Creases(whiteness=(0.1, 0.4)), p=0.5),
             Sometimes(what=LowResolution(factor=(1.0, 2.0)), p=0.5),
-            Sometimes(what=Jpeg(quality=(40.0, 95.0)), p=0.5),
+            Sometimes(what=Jpeg(quality=(75.0, 96.0)), p=0.5),
         ),
         severity_sigma=0.5,
         augment=_SLIGHT,
@@ -253,7 +263,7 @@ def heavy_wear() -> Recipe:
             Sometimes(what=Toning(), p=0.3),
             Yellowing(amount=(0.2, 1.0)),
             Sometimes(what=LightLeak(intensity=(0.06, 0.4), depth=(0.03, 0.12)), p=0.06),
-            Sometimes(what=WaterStains(num=(0.4, 1.6), radius_px=(50.0, 340.0)), p=0.35),
+            Sometimes(what=WaterStains(num=(0.4, 1.6), radius_px=(50.0, 300.0)), p=0.3),
             Sometimes(what=Foxing(), p=0.25),
             Sometimes(what=Mould(), p=0.15),
             Dust(density=(0.5, 2.0), dark=0.4),
@@ -271,7 +281,7 @@ def heavy_wear() -> Recipe:
                 defects=(
                     Sometimes(what=LowResolution(factor=(1.0, 2.2)), p=0.3),
                     Sometimes(what=GaussianNoise(sigma=(0.01, 0.04)), p=0.3),
-                    Sometimes(what=Jpeg(quality=(30.0, 90.0)), p=0.6),
+                    Sometimes(what=Jpeg(quality=(65.0, 94.0)), p=0.6),
                 )
             ),
         ),
