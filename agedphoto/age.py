@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from agedphoto.age_photos import AgeJob
+    from agedphoto.synth import Ageing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,8 @@ class Age:
     """How photos age: the name of a recipe, or a .json file of your own."""
     seed: int = 0
     """Of all that is drawn; a photo ages by the seed and its name below the folder given."""
+    textures: str = "pack"
+    """Wear for the recipes that lay textures on photos: pack, endless, or a folder of scans."""
     mode: Literal["color", "grayscale"] = "color"
     """grayscale takes the luma of what has aged in colour."""
     suffix: str = "_aged"
@@ -55,12 +58,13 @@ class Age:
         from agedphoto.age_recipe import read_recipe
         from agedphoto.age_sheets import AgeingSheets, sheet_paths
         from agedphoto.datasets.files import check_writable
-        from agedphoto.synth import find_device
+        from agedphoto.synth import Ageing, find_device, find_textures
         from agedphoto.synth.keys import check_seed
 
         self._check()
         recipe = read_recipe(self.recipe)
         check_seed(self.seed)
+        textures = find_textures(self.textures)
         device = find_device(self.device)
         jobs = plan_ageing(
             self.inputs,
@@ -71,7 +75,7 @@ class Age:
             replay=self.params,
         )
         if self._shows("defects"):
-            return self._draw_defects(jobs, device)
+            return self._draw_defects(jobs, Ageing(textures=textures), device)
         num_ageings = self.num_ageings if self._shows("ageings") else 1
         seeds = [(self.seed + number) % 2**64 for number in range(num_ageings)]
         pages = sheet_paths(self.out, len(jobs)) if self._shows("ageings") else []
@@ -93,6 +97,7 @@ class Age:
                 seed=self.seed,
                 mode=self.mode,
                 device=device,
+                textures=textures,
                 num_ageings=num_ageings,
                 show=sheets.show if self._shows("ageings") else lambda *_: None,
                 on_tile=show_tile,
@@ -147,14 +152,13 @@ class Age:
             if given:
                 raise ValueError(f"{name} does not go with this: {why}; leave it out")
 
-    def _draw_defects(self, jobs: "list[AgeJob]", device: "torch.device") -> int:
+    def _draw_defects(self, jobs: "list[AgeJob]", ageing: "Ageing", device: "torch.device") -> int:
         """Write a sheet of all defects for each photograph."""
         from tqdm import tqdm
 
         from agedphoto.age_photos import check_targets
         from agedphoto.age_sheets import write_defect_sheet
         from agedphoto.datasets.files import check_writable
-        from agedphoto.synth import Ageing
 
         jobs = [
             replace(job, target=job.target.with_name(f"{job.source.stem}_defects.jpg"))
@@ -162,7 +166,7 @@ class Age:
         ]
         check_targets(jobs)
         check_writable(self.out)
-        textures = Ageing().textures_on(device)
+        textures = ageing.textures_on(device)
         failed = 0
         for job in tqdm(jobs, desc="sheets", unit="photo"):
             try:

@@ -123,7 +123,7 @@ class Drawn:
         if textures != self.textures:
             raise ValueError(
                 f"these parameters are for the textures {self.textures}, but there are {textures}; "
-                "replay with the version of agedphoto that saved them"
+                "give the same --textures, to the version of agedphoto that saved them"
             )
         keys = torch.full((1,), self.key, dtype=torch.int64, device=device)
         drawn = ageing.sample(keys, size=self.size)

@@ -24,7 +24,7 @@ from agedphoto.age_tiles import AgedPicture, age_tiled
 from agedphoto.datasets.files import check_writable, write_bytes
 from agedphoto.datasets.photos import PIXEL_LIMIT, open_upright, to_srgb
 from agedphoto.restore.photos import WRITTEN_AS, plan_jobs
-from agedphoto.synth import Ageing, Mode, Recipe, sample_keys
+from agedphoto.synth import Ageing, EndlessTextures, Mode, Recipe, sample_keys
 from agedphoto.synth.types import Keys, Params
 from agedphoto.textures import TextureBank
 
@@ -149,7 +149,7 @@ def age_photos(
     seed: int = 0,
     mode: Mode = "color",
     device: torch.device,
-    textures: TextureBank | None = None,
+    textures: TextureBank | EndlessTextures | None = None,
     num_ageings: int = 1,
     show: Callable[[AgeJob, int, np.ndarray], object] = lambda *_: None,
     on_tile: Callable[[], object] = lambda: None,
@@ -162,16 +162,20 @@ def age_photos(
         seed: Of what is drawn.
         mode: `color`, or `grayscale`.
         device: Where.
-        textures: Wear to draw from; None is that of `Ageing`.
+        textures: Wear to draw from; None is the pack that is shipped.
         num_ageings: How often each photograph ages, with seeds from `seed` on; only the first
             result is written.
         show: Told the original (number 0), and every aged picture (from 1 on), as 8-bit arrays.
         on_tile: Called after each tile of a picture.
 
     Raises:
+        ValueError: If the textures lack what the recipe wants of them; nothing was done then.
         OSError: If the disk is full; no half-written file stays.
     """
+    jobs = list(jobs)
     ager = _Ager(recipe, mode, device, textures, on_tile)
+    if any(job.replay is None for job in jobs):
+        ager.check()
     for job in jobs:
         error = ""
         try:
@@ -208,13 +212,17 @@ class _Ager:
         recipe: Recipe,
         mode: Mode,
         device: torch.device,
-        textures: TextureBank | None,
+        textures: TextureBank | EndlessTextures | None,
         on_tile: Callable[[], object],
     ) -> None:
         self._textures, self._device, self._on_tile = textures, device, on_tile
         self._ageing = self._make(recipe, mode)
         self._replaying = self._ageing
         self._fingerprint: str | None = None
+
+    def check(self) -> None:
+        """Raise ValueError if nothing can be drawn, from these textures."""
+        self._ageing.sample(photo_key(0, "").to(self._device), size=(16, 16))
 
     def draw(
         self, job: AgeJob, seed: int, picture: np.ndarray

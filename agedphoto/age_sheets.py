@@ -13,6 +13,7 @@ from agedphoto.datasets.files import replacing
 from agedphoto.datasets.photos import read_photo
 from agedphoto.sheet import Cell, Row, draw_sheet, make_cell, shrink
 from agedphoto.synth import DEFECTS, Defect, Scene
+from agedphoto.synth.ageing import exact_products
 from agedphoto.textures import TextureBank
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -113,7 +114,8 @@ def defect_rows(photo: np.ndarray, *, keys: torch.Tensor, textures: TextureBank)
     )
     for name, kind in DEFECTS.items():
         defect: Defect = kind()
-        aged, _ = defect.apply(x, defect.sample(scene), scene)
+        with exact_products():
+            aged, _ = defect.apply(x, defect.sample(scene), scene)
         pictures = to_levels(aged).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).cpu().numpy()
         centre = most_changed(photo, pictures[-1], DEFECT_CELL_PX)
         cells = [make_cell(one, cell_px=DEFECT_CELL_PX, centre=centre) for one in pictures]

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Shaped, UInt8
 
+from agedphoto.age_settled import settle
 from agedphoto.synth import Ageing
-from agedphoto.synth.ageing import WINDOW_STEP
+from agedphoto.synth.ageing import WINDOW_STEP, exact_products
 from agedphoto.synth.types import Keys, Params
 
 TILE_PX = 1024
@@ -66,6 +67,7 @@ def age_tiled(
         ValueError: If tile_px does not fit, or a tile does not fit into the device's memory.
     """
     H, W, _ = picture.shape
+    ageing = _for_one(ageing, params, keys)
     halo = round_up(ageing.recipe.reach_px((H, W)))
     tile = tile_px or min(max(TILE_PX, 4 * halo), MOST_TILE_PX)
     if tile % WINDOW_STEP:
@@ -78,14 +80,15 @@ def age_tiled(
             # A copy in any case: an array that Pillow owns cannot be written to, so torch warns.
             planes = torch.from_numpy(np.array(window.transpose(2, 0, 1), order="C"))
             try:
-                done = ageing.apply(
-                    planes[None].to(keys.device),
-                    params,
-                    keys=keys,
-                    size=(H, W),
-                    top=y.window_start,
-                    left=x.window_start,
-                )
+                with exact_products():
+                    done = ageing.apply(
+                        planes[None].to(keys.device),
+                        params,
+                        keys=keys,
+                        size=(H, W),
+                        top=y.window_start,
+                        left=x.window_start,
+                    )
             except torch.OutOfMemoryError as error:
                 raise ValueError(
                     f"not enough memory on {keys.device} for tiles of {tile} px; use --device cpu"
@@ -117,3 +120,10 @@ def spans(length: int, tile_px: int, halo_px: int) -> Iterator[Span]:
     for start in range(0, length, tile_px):
         end = min(start + tile_px, length)
         yield Span(start, end, max(start - halo_px, 0), min(end + halo_px, length))
+
+
+def _for_one(ageing: Ageing, params: list[Params], keys: Keys) -> Ageing:
+    """Return an ageing of this photograph alone, with the same textures."""
+    textures = ageing.textures_on(keys.device) if ageing.recipe.uses_textures else None
+    recipe = settle(ageing.recipe, params)
+    return Ageing(recipe, mode=ageing.mode, textures=textures, augment=False, backend="eager")

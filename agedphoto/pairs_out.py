@@ -34,7 +34,7 @@ from agedphoto.datasets.files import check_writable, replacing, write_bytes, wri
 from agedphoto.datasets.locks import locking
 from agedphoto.datasets.tar_file import TarFileWriter
 from agedphoto.datasets.workers import num_cores
-from agedphoto.synth import Recipe, sample_crops
+from agedphoto.synth import EndlessTextures, Recipe, find_textures, sample_crops
 from agedphoto.textures import TextureBank
 from agedphoto.training import UnfinishedError
 
@@ -59,6 +59,8 @@ class Pairs:
     """Folder for the pairs, a new one."""
     recipe: str = "seed"
     """How photos age: the name of a recipe, or a .json file of your own."""
+    textures: str = "pack"
+    """Wear for the recipes that lay textures on photos: pack, endless, or a folder of scans."""
     count: int | None = None
     """How many pairs; one epoch if not given, which is --crops-per-photo of each photo."""
     format: PairsFormat = "folders"
@@ -86,6 +88,7 @@ class Pairs:
             self.shards,
             self.out,
             recipe=read_recipe(self.recipe),
+            textures=find_textures(self.textures),
             count=self.count,
             format=self.format,
             split=self.split,
@@ -134,7 +137,7 @@ def write_pairs(
     shard_pairs: int = 1000,
     num_threads: int | None = None,
     device: str | torch.device = "auto",
-    textures: TextureBank | None = None,
+    textures: TextureBank | EndlessTextures | None = None,
     progress: bool = False,
 ) -> PairsWritten:
     """Write pairs as files, or what is missing of them.
@@ -173,6 +176,8 @@ def write_pairs(
                 num_threads=num_threads,
             )
         )
+        # What these textures lack for the recipe is found before anything is written.
+        pairs.ageing.sample(torch.zeros(1, dtype=torch.int64, device=pairs.device), size=(16, 16))
         epoch_pairs = pairs.num_photos * crops_per_photo
         count = epoch_pairs if count is None else count
         plan = _plan(pairs, count, format, shard_pairs)

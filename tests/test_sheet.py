@@ -184,11 +184,11 @@ def test_a_sheet_shows_each_photo_beside_what_other_seeds_make_of_it(make_photos
     assert run(photos, "--out", tmp_path / "six", "--seed", 6) == 0
     shown = np.asarray(load(sheet), float)
     # Small photos are shown pixel by pixel; JPEG of quality 92 is off by a few levels.
-    y = x = None
+    y = x = 0
     for column, source in enumerate((photos, out, tmp_path / "six")):
         name = "0000.png" if column == 0 else "0000_aged.png"
         wanted = np.asarray(load(source / name).convert("RGB"), float)
-        if y is None:
+        if column == 0:
             distance = [
                 (np.abs(shown[a : a + 40, b : b + 50] - wanted).mean(), a, b)
                 for a in range(60, 130) for b in range(20, 40)
