@@ -125,12 +125,13 @@ class Drawn:
                 f"these parameters are for the textures {self.textures}, but there are {textures}; "
                 "give the same --textures, to the version of agedphoto that saved them"
             )
+        most = len(ageing.textures_on(device)) if ageing.recipe.uses_textures else 1
         keys = torch.full((1,), self.key, dtype=torch.int64, device=device)
         drawn = ageing.sample(keys, size=self.size)
         if len(self.params) != len(drawn):
             raise ValueError(f"params must be of {len(drawn)} defects, got {len(self.params)}")
         return keys, [
-            _filled(like, values, number)
+            _filled(like, values, number, most)
             for number, (like, values) in enumerate(zip(drawn, self.params, strict=True))
         ]
 
@@ -140,14 +141,22 @@ def plain_params(params: list[Params], number: int) -> list[dict[str, Any]]:
     return [{name: value[number].tolist() for name, value in one.items()} for one in params]
 
 
-def _filled(like: Params, values: dict[str, Any], number: int) -> Params:
+def _filled(like: Params, values: dict[str, Any], number: int, num_textures: int) -> Params:
     """Make tensors of values, of the types and shapes of others."""
+    limits = {"texture": (0, num_textures - 1), "turn": (0, 7), "step": (1, 2**20), "order": (0, 5)}
     if set(values) != set(like):
         raise ValueError(
             f"params of defect {number} must be {', '.join(sorted(like)) or 'none'}, got "
             f"{', '.join(sorted(values)) or 'none'}"
         )
-    return {name: _tensor(like[name], values[name], f"{number}.{name}") for name in like}
+    made = {name: _tensor(like[name], values[name], f"{number}.{name}") for name in like}
+    for name, tensor in made.items():
+        low, high = limits.get(name.rpartition(".")[2], (-(2**63), 2**63 - 1))
+        if tensor.dtype == torch.int64 and bool(((tensor < low) | (tensor > high)).any()):
+            raise ValueError(
+                f"param {number}.{name} must be from {low} to {high}, got {values[name]!r}"
+            )
+    return made
 
 
 def _tensor(like: Tensor, value: Any, name: str) -> Tensor:

@@ -195,7 +195,7 @@ def age_photos(
                     replace(job, replay=None), (seed + number) % 2**64, picture
                 )
                 show(job, number + 1, ager.age(again, picture, keys, params).aged)
-        except ValueError as reason:
+        except (ValueError, IndexError) as reason:
             error = str(reason)
         except OSError as reason:
             if reason.errno in DISK_IS_FULL:

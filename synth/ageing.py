@@ -6,7 +6,8 @@ Everything drawn comes from the photograph's key, so a photograph ages alike in 
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from threading import Lock
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
@@ -131,7 +132,8 @@ class Ageing:
             photos: (B, 3, H, W), uint8 in 0..255 or floating point in [0, 1].
             keys: One int64 key for each photograph, on any device. None numbers the photographs
                 seen by this object and derives their keys from the seed, so every call draws anew
-                and a fresh object repeats the sequence.
+                and a fresh object repeats the sequence. So do copies, as in the workers of a
+                DataLoader: give them keys, or seeds of their own.
             margin_px: What lies around the pictures proper, on each side, for the augmentation to
                 move in; it is cut off.
             move: Whether the augmentation may rotate, zoom and shift; brightness it varies anyway.
@@ -143,18 +145,16 @@ class Ageing:
         B, device = len(photos), photos.device
         if keys is None:
             keys = self._next_keys(B)
-        if keys.shape != (B,) or keys.dtype != torch.int64:
-            raise ValueError(
-                f"keys must be int64 of shape ({B},), one for each photograph, "
-                f"got {keys.dtype} of shape {tuple(keys.shape)}"
-            )
+        _check_keys(keys, B)
         keys = keys.to(device, non_blocking=True)
         if torch.compiler.is_compiling():
             # Within a graph of the caller's; what is settled about products is theirs, too.
             return self._age(photos, keys, margin_px, move)
         backend = self.backend_on(device)
-        if backend == "fused" and margin_px == 0 and photos.dtype != torch.float64:
-            size = (photos.shape[2], photos.shape[3])
+        size = (photos.shape[2], photos.shape[3])
+        # The kernel's places are int32 and in 1 / 2**16 px.
+        fits_kernel = margin_px == 0 and photos.dtype != torch.float64 and max(size) <= 8192
+        if backend == "fused" and fits_kernel:
             return self._age_fused(Pixels.of_batch(photos), keys, size, move=move)
         if backend == "compiled":
             # Drawn now: a graph holds no files to read and no textures to draw.
@@ -236,6 +236,8 @@ class Ageing:
             ValueError: If the photographs are of a wrong shape or type, or params are of another
                 recipe.
         """
+        _check_photos(clean)
+        _check_keys(keys, len(clean))
         if len(params) != len(self.recipe.defects):
             raise ValueError(
                 f"params are of {len(params)} defects, but recipe {self.recipe.name!r} has "
@@ -246,14 +248,20 @@ class Ageing:
                 f"top and left must be multiples of {WINDOW_STEP}, the grid of JPEG's blocks, got "
                 f"{top} and {left}"
             )
-        _check_photos(clean)
         x = clean = _as_float32(clean)
         scenes = self._scenes(keys, size or (x.shape[2], x.shape[3]), top, left)
         hidden = torch.zeros_like(x[:, :1], dtype=torch.bool)
         # A caller's autocast would round the convolutions of a defect to bfloat16.
         with torch.autocast(x.device.type, enabled=False):
             for defect, drawn, scene in zip(self.recipe.defects, params, scenes, strict=True):
-                x, mask = defect.apply(x, drawn, scene)
+                # Of no photographs, convolutions make an error.
+                try:
+                    x, mask = defect.apply(x, drawn, scene) if len(x) else (x, None)
+                except KeyError as error:
+                    raise ValueError(
+                        f"params of {type(defect).__name__} lack {error}; give what `sample` of "
+                        f"recipe {self.recipe.name!r} has drawn"
+                    ) from error
                 if mask is not None:
                     hidden = hidden | mask
             aged, clean = aged_in_mode(x, self.mode), clean_in_mode(clean, self.mode)
@@ -297,26 +305,66 @@ class Ageing:
     def _textures_if_used(self, device: torch.device) -> TextureBank | None:
         return self.textures_on(device) if self.recipe.uses_textures else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what cannot be pickled; it is made again when wanted."""
+        return self.__dict__ | {"_compiled": None}
+
     def _next_keys(self, count: int) -> Keys:
-        samples = torch.arange(self._photos_seen, self._photos_seen + count)
-        self._photos_seen += count
+        with _NUMBERING:
+            first = self._photos_seen
+            self._photos_seen += count
+        samples = torch.arange(first, first + count)
         return sample_keys(self.seed, 0, samples, torch.zeros_like(samples))
+
+
+_NUMBERING = Lock()
+
+_BACKENDS: Any = torch.backends
+_PRODUCTS = (
+    _BACKENDS.cuda.matmul,
+    _BACKENDS.cudnn.conv,
+    _BACKENDS.mkldnn.matmul,
+    _BACKENDS.mkldnn.conv,
+)
+
+
+class _ExactProducts:
+    """How many are at it, and what was settled before the first of them came."""
+
+    lock = Lock()
+    depth = 0
+    before: ClassVar[list[Any]] = []
 
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Keep convolutions and matrix products on a GPU in float32, without TF32's ten bits.
+    """Keep convolutions and matrix products in full float32: no TF32 with its ten bits.
 
-    A CPU rounds no products; results are to be those of the CPU.
+    Results are to be the same on every device. The setting is the process's, so it holds until the
+    last thread has left.
     """
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
+    with _ExactProducts.lock:
+        if _ExactProducts.depth == 0:
+            _ExactProducts.before = [kind.fp32_precision for kind in _PRODUCTS]
+            for kind in _PRODUCTS:
+                kind.fp32_precision = "ieee"
+        _ExactProducts.depth += 1
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = convolutions
-        torch.set_float32_matmul_precision(products)
+        with _ExactProducts.lock:
+            _ExactProducts.depth -= 1
+            if _ExactProducts.depth == 0:
+                for kind, precision in zip(_PRODUCTS, _ExactProducts.before, strict=True):
+                    kind.fp32_precision = precision
+
+
+def _check_keys(keys: Keys, num: int) -> None:
+    if keys.shape != (num,) or keys.dtype != torch.int64:
+        raise ValueError(
+            f"keys must be int64 of shape ({num},), one for each photograph, "
+            f"got {keys.dtype} of shape {tuple(keys.shape)}"
+        )
 
 
 def _check_photos(photos: Photos) -> None:
@@ -325,6 +373,8 @@ def _check_photos(photos: Photos) -> None:
             f"photos must have the shape (B, 3, H, W), got {tuple(photos.shape)}; "
             "repeat a gray channel three times, add a batch dimension to a single photograph"
         )
+    if 0 in photos.shape[2:]:
+        raise ValueError(f"photos must have pixels, got the shape {tuple(photos.shape)}")
     if photos.dtype != torch.uint8 and not photos.dtype.is_floating_point:
         raise ValueError(
             f"photos must be uint8 or floating point, got {photos.dtype}; scale them to 0..255 and "

@@ -27,6 +27,7 @@ class Sometimes(Defect):
 
     def __post_init__(self) -> None:
         """Check the share."""
+        _check_parts("what", (self.what,))
         if not 0.0 <= self.p <= 1.0:
             raise ValueError(f"p must be a share from 0 to 1, got {self.p!r}")
 
@@ -34,6 +35,11 @@ class Sometimes(Defect):
     def uses_textures(self) -> bool:
         """Whether the defect does."""
         return self.what.uses_textures
+
+    @property
+    def changes_channels(self) -> bool:
+        """Whether the defect does."""
+        return self.what.changes_channels
 
     def sample(self, scene: Scene) -> Params:
         """Draw whether it happens, `happens` (B,) bool, and the parameters of the defect."""
@@ -65,6 +71,13 @@ class AnyOrder(Defect):
                 f"defects must be a tuple of 2 to {MOST_IN_ANY_ORDER}, got {self.defects!r}; put "
                 "those of a fixed order beside them into the recipe"
             )
+        _check_parts("defects", self.defects)
+        for defect in self.defects:
+            if defect.changes_channels:
+                raise ValueError(
+                    f"{type(defect).__name__} changes the number of channels, so it cannot happen "
+                    "in any order; put it beside the others into the recipe"
+                )
 
     @property
     def uses_textures(self) -> bool:
@@ -106,6 +119,17 @@ def parts_of(defect: Defect) -> tuple[Defect, ...]:
     if isinstance(defect, Sometimes):
         return (defect.what,)
     return defect.defects if isinstance(defect, AnyOrder) else ()
+
+
+def nesting(defect: Defect) -> int:
+    """Return how many composites lie around each other: 0 for a defect that is none."""
+    return 1 + max(map(nesting, parts_of(defect))) if parts_of(defect) else 0
+
+
+def _check_parts(name: str, parts: tuple[Defect, ...]) -> None:
+    for part in parts:
+        if not isinstance(part, Defect):
+            raise ValueError(f"{name} must be made of defects, got {part!r}; see synth.Grain")
 
 
 def _named(number: int, params: Params) -> Params:

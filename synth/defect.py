@@ -24,6 +24,11 @@ class Defect(ABC):
         """Whether it lays textures on the picture: only then are there any in the scene."""
         return False
 
+    @property
+    def changes_channels(self) -> bool:
+        """Whether pictures can have more or fewer channels afterwards."""
+        return False
+
     @abstractmethod
     def sample(self, scene: Scene) -> Params:
         """Draw the parameters of each photograph: tensors whose first dimension is B."""

@@ -18,7 +18,7 @@ from .defect import Defect
 from .philox import bits_to_below, bits_to_uniform
 from .ranges import Range, check_range
 from .scene import Scene, per_pixel
-from .types import Images, InMode, Indices, Mask, Params, PerImage
+from .types import Images, Indices, InMode, Mask, Params, PerImage
 
 STOCKS = ("tmax3200", "tri_x_1600", "tmax400", "orwo_np20")
 """The films, in the order of their numbers."""

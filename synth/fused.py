@@ -214,6 +214,8 @@ class FusedAgeing:
             AGED_CHANNELS=aged.shape[1],
             CLEAN_CHANNELS=clean.shape[1],
             LAB=self._mode == "lab",
+            # What is tuned for one size does for all like it.
+            SIZE_CLASS=min(max(H, W), 1024).bit_length(),
             POWER_OF_2=bank.shape[-1] & (bank.shape[-1] - 1) == 0,
         )
         return aged, clean, mask
@@ -246,13 +248,15 @@ class FusedAgeing:
                 counts.append(len(choice))
             width = max(1, *counts)
             choices = torch.tensor([row + [0] * (width - len(row)) for row in chosen])
-            if len(self._tables) > 16:
-                self._tables.clear()
-            self._tables[name] = (
+            made = (
                 numbers.to(device),
                 choices.to(device),
                 torch.tensor([[count, width] for count in counts]).to(device),
             )
+            if len(self._tables) > 16:
+                self._tables.clear()
+            self._tables[name] = made
+            return made
         return self._tables[name]
 
 
@@ -287,7 +291,7 @@ def _launcher() -> Any:
                 triton.Config({"ROWS": rows, "QUADS": quads, "TILES": tiles}, num_warps=warps)
                 for rows, quads, tiles, warps in _TUNINGS
             ]
-            key = ["H", "W", "KINDS", "PACKED", "CROP", "MOVES", "AGED_CHANNELS"]
+            key = ["SIZE_CLASS", "KINDS", "PACKED", "CROP", "MOVES", "AGED_CHANNELS"]
             _launchers[interpreted] = triton.autotune(configs=configs, key=key)(age_tiles)
     return _launchers[interpreted]
 

@@ -457,6 +457,7 @@ def age_tiles(
     QUADS: tl.constexpr,
     TILES: tl.constexpr,
     POWER_OF_2: tl.constexpr,
+    SIZE_CLASS: tl.constexpr,
 ):
     """Age, of one photograph, 4 QUADS columns of TILES tiles of ROWS rows; see `fused`."""
     photo = tl.program_id(2).to(tl.int64)

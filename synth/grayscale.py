@@ -18,6 +18,11 @@ def grayscale(x: Images) -> OneChannel:
 class Grayscale(Defect):
     """Turn every photograph to black and white; a matter of the film, not of severity."""
 
+    @property
+    def changes_channels(self) -> bool:
+        """It does."""
+        return True
+
     def sample(self, scene: Scene) -> Params:
         """Draw nothing."""
         return {}

@@ -17,6 +17,7 @@ the same.
 import ast
 import inspect
 import textwrap
+from contextlib import nullcontext
 from dataclasses import MISSING, Field, fields
 from hashlib import sha256
 from itertools import pairwise
@@ -28,6 +29,7 @@ from kornia.color import rgb_to_grayscale
 from torch import Tensor
 
 from ..textures import TextureBank
+from .ageing import exact_products
 from .defect import Defect, name_of
 from .defects import DEFECTS
 from .keys import check_seed, sample_keys
@@ -136,7 +138,8 @@ class _RandomWear(IntensityAugmentationBase2D):
             if name not in _BOOKKEEPING
         }
         # A caller's autocast would round the convolutions of a defect to bfloat16.
-        with torch.autocast(input.device.type, enabled=False):
+        products = nullcontext() if torch.compiler.is_compiling() else exact_products()
+        with torch.autocast(input.device.type, enabled=False), products:
             aged, mask = self._age(input.clamp(0, 1), drawn, self._scenes(keys, (H, W)))
             aged = _with_channels(aged, C)
         if mask is not None and self.p < 1:

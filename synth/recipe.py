@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .augment import Augment
-from .composites import AnyOrder, Sometimes, parts_of
+from .composites import AnyOrder, Sometimes, nesting, parts_of
 from .defect import Defect, name_of
 from .defects import DEFECTS
 from .philox import bits_to_normal, draw_bits
@@ -24,6 +24,9 @@ SEVERITY_OP = 0xFFFFFFFD
 
 MOST_SEVERE = 4.0
 """Severities are cut at this, and at one over it."""
+
+MOST_NESTED = 3
+"""Composites in composites; each takes eight of the 32 bits of an op number."""
 
 _COMPOSITES: dict[str, type[Defect]] = {name_of(kind): kind for kind in (Sometimes, AnyOrder)}
 
@@ -57,6 +60,11 @@ class Recipe:
                 raise ValueError(
                     f"defects of recipe {self.name!r} must be instances of dataclasses derived "
                     f"from synth.Defect, got {defect!r}; see synth.Grain for an example"
+                )
+            if nesting(defect) > MOST_NESTED:
+                raise ValueError(
+                    f"composites of recipe {self.name!r} are nested {nesting(defect)} deep, "
+                    f"at most {MOST_NESTED} can be"
                 )
         if len(self.defects) > 255:
             raise ValueError(f"recipe {self.name!r} has {len(self.defects)} defects, at most 255")
@@ -112,10 +120,13 @@ class Recipe:
         unknown = set(data) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"a recipe has no field {', '.join(map(repr, sorted(unknown)))}")
+        severity_sigma = data.get("severity_sigma", 0.0)
+        if isinstance(severity_sigma, bool) or not isinstance(severity_sigma, int | float):
+            raise ValueError(f"severity_sigma must be a number, got {severity_sigma!r}")
         return cls(
             name=str(data.get("name", "unnamed")),
             defects=tuple(_from_dict(item, kinds) for item in data["defects"]),
-            severity_sigma=float(data.get("severity_sigma", 0.0)),
+            severity_sigma=float(severity_sigma),
             augment=_make(Augment, data.get("augment", {}), "augment"),
         )
 
@@ -124,7 +135,7 @@ class Recipe:
         """Make a recipe of what `to_json` returned; see `from_dict`."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"this recipe is not JSON: {error}") from error
         return cls.from_dict(data, defects=defects)
 
@@ -147,7 +158,7 @@ def _from_dict(data: Any, kinds: Mapping[str, type[Defect]]) -> Defect:
     if not isinstance(data, Mapping) or "defect" not in data:
         raise ValueError(f"a defect of a recipe must be an object with its name, got {data!r}")
     name = data["defect"]
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise ValueError(
             f"unknown defect {name!r}; there are: {', '.join(sorted(kinds))}; give classes of your "
             "own as defects="
@@ -167,4 +178,4 @@ def _make(kind: Any, fields: Any, name: str) -> Any:
         return kind(**fields)
     except TypeError as error:
         known = ", ".join(field.name for field in dataclasses.fields(kind))
-        raise ValueError(f"{name} has the fields {known}, got {fields!r}") from error
+        raise ValueError(f"{name} has the fields {known}, got {fields!r}: {error}") from error

@@ -102,6 +102,11 @@ class Texture(Defect):
         """Check the ranges."""
         check_range("alpha", self.alpha, low=0.0, high=1.0)
         check_range("zoom", self.zoom, low=1.0, high=64.0)
+        named = isinstance(self.families, tuple) and all(isinstance(f, str) for f in self.families)
+        if not named:
+            raise ValueError(
+                f'families must be a tuple of names, such as ("dust",), got {self.families!r}'
+            )
 
     @property
     def uses_textures(self) -> bool:

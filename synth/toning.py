@@ -86,6 +86,11 @@ class Toning(Defect):
             )
         check_range("amount", self.amount, low=0.0, high=1.0)
 
+    @property
+    def changes_channels(self) -> bool:
+        """It does."""
+        return True
+
     def sample(self, scene: Scene) -> Params:
         """Draw amount (B,), highlights (B, 3) and shadows (B, 3)."""
         bits = scene.bits(2)

@@ -58,7 +58,8 @@ def fields() -> dict[str, float]:
     )
     window = {"op": 5, "plane": 2, "top": -3, "height": 5, "left": -2, "width": 3}
     bits = philox_triton.cell_bits(KEYS, planes=2, **window).flatten(1, 2)
-    counter = (torch.arange(4), *(torch.tensor(word) for word in (7, 2**32 - 2, 2**32 - 1)))
+    seven, op, plane = (torch.tensor(word) for word in (7, 2**32 - 2, 2**32 - 1))
+    counter = (torch.arange(4), seven, op, plane)
     key = (KEYS[:, None] & philox.WORD, (KEYS[:, None] >> 32) & philox.WORD)
     words = torch.stack(philox_triton.philox4x32(counter, key))
     return {

@@ -14,7 +14,18 @@ from agedphoto import __version__
 from agedphoto.cli import main
 from agedphoto.datasets import open_index
 
-VERBS = ("demo", "shard", "index", "verify", "textures", "age", "pairs", "train", "restore", "doctor")
+VERBS = (
+    "demo",
+    "shard",
+    "index",
+    "verify",
+    "textures",
+    "age",
+    "pairs",
+    "train",
+    "restore",
+    "doctor",
+)
 
 
 def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -100,7 +111,9 @@ def test_a_missing_folder_is_named(tmp_path, capsys):
 def test_unknown_names_list_what_there_is(make_shards, tmp_path, capsys):
     shards = make_shards([(64, 64)])
     train = ["train", "--shards", shards, "--out", tmp_path / "run", "--crop-px", 32]
-    assert "there are: creased_print, faded_print, " in mistake(capsys, *train, "--recipe", "daguerreotype")
+    assert "there are: creased_print, faded_print, " in mistake(
+        capsys, *train, "--recipe", "daguerreotype"
+    )
     assert "there are: tiny, base, large" in mistake(capsys, *train, "--preset", "huge")
     assert "use auto, cpu, cuda" in mistake(capsys, *train, "--device", "abacus")
     assert "there are: creased_print, faded_print, " in mistake(

@@ -63,7 +63,7 @@ def test_the_kernel_compiles_for_a_hopper_gpu(moves):
         "KINDS": 1 | 3 << 4 | 4 << 8, "NUM_DEFECTS": 3, "GRAY_AT": 0, "PACKED": True,
         "BYTES": True, "CROP": True, "MOVES": moves, "TONES": moves, "WORN": moves,
         "AGED_CHANNELS": 1, "CLEAN_CHANNELS": 1, "LAB": False, "ROWS": 8, "QUADS": 16, "TILES": 8,
-        "POWER_OF_2": True, "stride_x": 3, "stride_c": 1,
+        "POWER_OF_2": True, "SIZE_CLASS": 9, "stride_x": 3, "stride_c": 1,
     }  # fmt: skip
     pointers = dict.fromkeys(("flat", "bank", "light_ground", "mask"), "*u8")
     pointers |= dict.fromkeys(("aged", "clean"), "*bf16") | {"numbers": "*fp32"}

@@ -48,7 +48,9 @@ def test_every_pair_is_the_aged_crop_its_key_stands_for(open_pairs, shards, text
             )
             top, left_px = int(box.top), int(box.left)
             # Beyond its borders a photo is reflected.
-            wide = np.pad(index.read(photo), ((margin, margin), (margin, margin), (0, 0)), "reflect")
+            wide = np.pad(
+                index.read(photo), ((margin, margin), (margin, margin), (0, 0)), "reflect"
+            )
             side = CROP + 2 * margin
             crop = wide[top : top + side, left_px : left_px + side]
             crop = turned_by_hand(crop, int(box.turn)).copy()

@@ -55,6 +55,8 @@ class TextureBank:
                 f"names must be {shape[0]} different strings, one a texture, got "
                 f"{len(self.names)} of which {len(set(self.names))} differ; number them"
             )
+        # Kernels read maps row after row.
+        object.__setattr__(self, "textures", self.textures.contiguous())
         # Now rather than at the first batch: a compiled step would be compiled again for it.
         _ = self.light_ground
         for chosen in ((), *((family,) for family in set(self.families))):
