@@ -178,3 +178,8 @@ def test_threads_share_no_key(textures):
         thread.join()
     keys = torch.cat(seen)
     assert len(keys.unique()) == len(keys) == 4 * 200 * 3
+
+
+def test_textures_larger_than_memory_are_refused():
+    with pytest.raises(ValueError, match="size_px must be at most 8192, got 100000000"):
+        TextureBank.synthesize(1, size_px=100_000_000)

@@ -81,7 +81,7 @@ class TextureBank:
 
         Args:
             count: how many, at least 1.
-            size_px: side of each, at least 64. A smaller sheet carries marks of the same size at
+            size_px: side of each, 64 to 8192. A smaller sheet carries marks of the same size at
                 the same density, so it carries fewer; it is not a reduced picture of a larger one.
             seed: 0 or more.
             families: texture number i is of family i modulo their number; a family may be in it

@@ -20,6 +20,10 @@ from .scratches import scatter_scratches
 from .stains import scatter_stains
 
 
+MOST_PX = 8192
+"""The largest side: 64 MiB a texture, and as much again several times while it is drawn."""
+
+
 def draw(*, seed: int, index: int, size_px: int, family: str) -> NDArray[np.uint8]:
     """Draw texture `index` of a seed: uint8 (size_px, size_px), a function of the arguments alone.
 
@@ -46,6 +50,8 @@ def plan(
             raise ValueError(
                 f"{name} must be a whole number, at least {low}, got {value!r}; use {low} or more"
             )
+    if size_px > MOST_PX:
+        raise ValueError(f"size_px must be at most {MOST_PX}, got {size_px}; use {MOST_PX} or less")
     families = (families,) if isinstance(families, str) else tuple(families)
     unknown = [family for family in families if family not in FAMILIES]
     if unknown or not families:
