@@ -19,7 +19,6 @@ from .peel import scatter_peel
 from .scratches import scatter_scratches
 from .stains import scatter_stains
 
-
 MOST_PX = 8192
 """The largest side: 64 MiB a texture, and as much again several times while it is drawn."""
 
