@@ -149,7 +149,9 @@ def _run(
     # What lies on the prints.
     with _timed(seconds, "textures"):
         textures = TextureBank.load()
-        unseen = TextureBank.synthesize(HELD_OUT_TEXTURES, seed=seed, first=FIRST_HELD_OUT)
+        unseen = TextureBank.synthesize(
+            HELD_OUT_TEXTURES, seed=seed, first=FIRST_HELD_OUT, progress=progress
+        )
 
     # Aged pairs to a model.
     validation = fixed_pairs(
