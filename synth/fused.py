@@ -193,7 +193,6 @@ class FusedAgeing:
             mask.view(torch.uint8),
             H,
             W,
-            min(H, W),
             bank.shape[-1],
             augment.p,
             2.0 * math.pi * augment.rotation_turns,
