@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agedphoto.age import Age
+from agedphoto.complaints import complain
 from agedphoto.datasets import PhotoInput, StoredFormat
 from agedphoto.pairs_out import Pairs
 from agedphoto.synth import Mode
@@ -64,7 +65,7 @@ class Demo:
             progress=True,
         )
         for name, reason in done.left_out:
-            _warn(f"left out: {name}: {reason}")
+            complain(f"left out: {name}: {reason}")
         print(
             f"aged {done.record['psnr_aged_db']:.2f} dB -> best blur "
             f"{done.record['psnr_blur_db']:.2f} dB -> restored "
@@ -130,7 +131,7 @@ class Shard:
         seconds = time.perf_counter() - begun
         for split, done in results.items():
             for _, reason in done.rejected:
-                _warn(f"left out: {reason}")
+                complain(f"left out: {reason}")
             shards = [shard for shard in done.index.shards if shard.split == split]
             size = sum(shard.bytes for shard in shards) / 1e6
 
@@ -206,9 +207,9 @@ class Index:
             warnings.simplefilter("always", UserWarning)
             done = index_folder(self.folder, progress=True)
         for warning in caught:
-            _warn(str(warning.message))
+            complain(str(warning.message))
         for split, source, reason in done.rejected:
-            _warn(f"left out of {split}: {source}: {reason}")
+            complain(f"left out of {split}: {source}: {reason}")
         if not (done.joined or done.foreign):
             print("nothing new to index")
         for split in done.index.splits:
@@ -236,7 +237,7 @@ class Verify:
         done = verify_shards(
             open_index(self.shards),
             num_threads=self.num_threads,
-            on_fault=lambda fault: _warn(str(fault)),
+            on_fault=lambda fault: complain(str(fault)),
             progress=True,
         )
         seconds = max(done.seconds, 1e-9)
@@ -311,7 +312,7 @@ class Train:
                 "cache_dir": self.cache_dir,
             },
             dry_run=self.dry_run,
-            warn=_warn,
+            warn=complain,
         )
         if described:
             print(json.dumps(described, indent=1))
@@ -366,7 +367,7 @@ class Restore:
                 if done.error:
                     failed += 1
                     bar.clear()
-                    _warn(f"not restored: {done.error}")
+                    complain(f"not restored: {done.error}")
         print(f"{len(jobs) - failed} of {len(jobs)} photos restored: {self.out}")
         return 1 if failed else 0
 
@@ -414,7 +415,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"agedphoto {__version__}")
         return 0
     if any(word == "" and before != "--suffix" for before, word in pairwise(["", *arguments])):
-        _warn("an argument is empty; it may come from a variable that is not set")
+        complain("an argument is empty; it may come from a variable that is not set")
         return 2
     try:
         # Inside: a configuration checks itself as it is made.
@@ -426,12 +427,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return command.run()
     except KeyboardInterrupt as error:
-        _warn(_with_notes("interrupted; nothing is left half-written", error))
+        complain(_with_notes("interrupted; nothing is left half-written", error))
         return 130
     except (ValueError, FloatingPointError, OSError, UnfinishedError) as error:
         if os.environ.get("AGEDPHOTO_TRACEBACK"):
             raise
-        _warn(_one_line(error))
+        complain(_one_line(error))
         return (
             1
             if isinstance(error, FloatingPointError | UnfinishedError) or _is_half_way(error)
@@ -462,9 +463,3 @@ def _parse_part(part: str | None) -> tuple[int, int]:
     if not (match := re.fullmatch(r"(\d+)/(\d+)", part)):
         raise ValueError(f"part must be I/N, such as 3/10, got {part!r}")
     return int(match[1]), int(match[2])
-
-
-def _warn(message: str) -> None:
-    # A file name may hold line breaks; a message is one line all the same.
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"agedphoto: {plain}", file=sys.stderr)

@@ -242,7 +242,7 @@ class RandomDefect(_RandomWear):
         same_on_batch: Whether all photographs of a batch are drawn alike, as the first one is.
         keepdim: Whether the result has the shape of the input, even if that is no batch.
         seed: 0 to 2**64 - 1.
-        textures: Wear to draw from; 64 textures of 1024 px if None, drawn when first needed.
+        textures: Wear to draw from; the 64 that are shipped if None, read when first needed.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class RandomAgeing(_RandomWear):
         same_on_batch: Whether all photographs of a batch are drawn alike, as the first one is.
         keepdim: Whether the result has the shape of the input, even if that is no batch.
         seed: 0 to 2**64 - 1.
-        textures: Wear to draw from; 64 textures of 1024 px if None, drawn when first needed.
+        textures: Wear to draw from; the 64 that are shipped if None, read when first needed.
     """
 
     def __init__(
@@ -438,13 +438,13 @@ _standard: dict[torch.device, TextureBank] = {}
 
 
 def _standard_textures(device: torch.device) -> TextureBank:
-    _draw_standard_textures(device)
+    _read_standard_textures(device)
     return _standard[device]
 
 
 @torch.compiler.assume_constant_result
-def _draw_standard_textures(device: torch.device) -> None:
+def _read_standard_textures(device: torch.device) -> None:
     """Keep one bank a device for all modules; run as a module is compiled, not traced."""
     if device not in _standard:
-        bank = next(iter(_standard.values()), None) or TextureBank.synthesize()
+        bank = next(iter(_standard.values()), None) or TextureBank.load()
         _standard[device] = bank.to(device)

@@ -322,12 +322,10 @@ def test_parameters_can_be_taken_from_the_call():
     assert torch.equal(module._params["sigma"], torch.zeros(4))
 
 
-def test_textures_are_drawn_when_none_are_given(monkeypatch, textures):
+def test_textures_are_read_when_none_are_given(monkeypatch, textures):
     made = []
     monkeypatch.setattr(kornia_modules, "_standard", {})
-    monkeypatch.setattr(
-        kornia_modules.TextureBank, "synthesize", lambda: made.append(1) or textures
-    )
+    monkeypatch.setattr(kornia_modules.TextureBank, "load", lambda: made.append(1) or textures)
     modules = [RandomTexture(p=1.0), RandomTexture(p=1.0, seed=1)]
     RandomGrain()(photos())
     assert not made
@@ -420,7 +418,7 @@ torch.set_num_threads(1)
 backend, device, *names = sys.argv[1:]
 bank = TextureBank.synthesize(3, size_px=64)
 # For those that are given none.
-TextureBank.synthesize = lambda: bank
+TextureBank.load = lambda: bank
 x = torch.linspace(0.05, 0.95, 4 * 3 * 16 * 32, device=device).view(4, 3, 16, 32)
 modules = {
     "grain": RandomGrain(p=0.5),
