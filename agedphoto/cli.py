@@ -24,6 +24,7 @@ import tyro
 from agedphoto.age import Age
 from agedphoto.complaints import complain
 from agedphoto.datasets import PhotoInput, StoredFormat
+from agedphoto.evaluate import Evaluate
 from agedphoto.pairs_out import Pairs
 from agedphoto.synth import Mode
 from agedphoto.texture_pack import Textures
@@ -254,20 +255,26 @@ class Verify:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Train:
-    """Train a network on shards; on 8 GPUs: torchrun --nproc-per-node 8 -m agedphoto train ..."""
+    """Train a network on shards; on 8 GPUs: torchrun --nproc-per-node 8 -m agedphoto train ...
+
+    Broken off, by Ctrl-C, SIGTERM or worse, the same command goes on where it was.
+    """
 
     shards: str
     """Folder or URL of shards with an index."""
     out: Path
-    """Folder for model.safetensors, log.jsonl and config.json; it must not hold a model yet."""
+    """Folder for all of this training: model, checkpoints, log, curves."""
     mode: Mode = "grayscale"
-    """What the network sees and answers."""
-    recipe: str = "seed"
-    """How photos age: the name of a recipe, or a .json file of your own."""
+    """What the network sees and answers; lab colours whole photos."""
+    recipe: str | None = None
+    """How photos age: the name of a recipe, or a .json file of your own; if not given seed, for lab
+    tones, for color faded_print."""
     textures: str = "pack"
     """Wear for the recipes that lay textures on photos: pack, endless, or a folder of scans."""
     crop_px: int = 128
     """Side of the square crops."""
+    long_side_px: int = 192
+    """Mode lab: what the long side of whole photos is brought down to."""
     batch_size: int = 32
     """Pairs of a batch on each rank."""
     crops_per_photo: int = 16
@@ -284,13 +291,20 @@ class Train:
     """Where to keep what is read over the network; nowhere if not given."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps; under torchrun auto is one GPU a rank."""
+    valid_split: str = "valid"
+    """Split of the shards to measure on while training."""
+    init: str | None = None
+    """Weights to start from: name of a model, a .safetensors file, or a folder of a training."""
+    luminance: str | None = None
+    """Mode lab: model of mode grayscale that is to restore the luminance; kept with the colours."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print the configuration and what it implies, and stop."""
+    """Try some steps, print the configuration and what it implies, and stop."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
     def run(self) -> int:
         """Train."""
         from agedphoto.age_recipe import read_recipe
+        from agedphoto.restore import find_model
         from agedphoto.training import run_training
 
         described = run_training(
@@ -298,9 +312,13 @@ class Train:
             self.out,
             self.train,
             mode=self.mode,
-            recipe=read_recipe(self.recipe),
+            recipe=None if self.recipe is None else read_recipe(self.recipe),
             textures=self.textures,
             crop_px=self.crop_px,
+            long_side_px=self.long_side_px,
+            valid_split=self.valid_split,
+            init=None if self.init is None else find_model(self.init)[0],
+            luminance=None if self.luminance is None else find_model(self.luminance)[0],
             batch_size=self.batch_size,
             crops_per_photo=self.crops_per_photo,
             seed=self.seed,
@@ -398,6 +416,7 @@ Command = (
     | Annotated[Age, tyro.conf.subcommand("age")]
     | Annotated[Pairs, tyro.conf.subcommand("pairs")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

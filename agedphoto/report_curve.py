@@ -1,4 +1,4 @@
-"""The training curve of the report, as SVG in the page."""
+"""The curves of a training, as SVG."""
 
 import math
 from typing import Any
@@ -7,11 +7,8 @@ from agedphoto.report_numbers import count, duration
 
 
 def curve_panels(curve: list[dict[str, Any]]) -> str:
-    """Return loss and validation PSNR over the pairs seen, side by side."""
-    loss = [(p["seen"], p["loss"]) for p in curve if p["loss"] is not None and p["loss"] > 0]
-    psnr = [(p["seen"], p["psnr_db"]) for p in curve if p["psnr_db"] is not None]
-    panels = _panel(loss, "Training loss (log scale)", log=True, end="{:.3g}")
-    panels += _panel(psnr, "PSNR on validation pairs (dB)", log=False, end="{:.2f} dB")
+    """Return loss and validation score over the pairs seen, side by side, for a page."""
+    panels = "".join(curve_svgs(curve))
     if not curve:
         return "<p>Training was too short to draw a curve.</p>"
     last = curve[-1]
@@ -22,10 +19,23 @@ def curve_panels(curve: list[dict[str, Any]]) -> str:
     )
 
 
+def curve_svgs(curve: list[dict[str, Any]]) -> list[str]:
+    """Return a drawing, 420 x 270 units, for each of loss and validation score that there is."""
+    drawn = []
+    for name, title, log, end in (
+        ("loss", "Training loss (log scale)", True, "{:.3g}"),
+        ("psnr_db", "PSNR on validation pairs (dB)", False, "{:.2f} dB"),
+        ("cross_entropy", "Cross-entropy of colours on validation pairs (nats)", False, "{:.3f}"),
+    ):
+        values = [(p["seen"], p[name]) for p in curve if p.get(name) is not None]
+        points = [(seen, value) for seen, value in values if value > 0 or not log]
+        if points:
+            drawn.append(_panel(points, title, log=log, end=end))
+    return drawn
+
+
 def _panel(points: list[tuple[float, float]], title: str, *, log: bool, end: str) -> str:
     """One curve as SVG, 420 × 270 units, x from zero."""
-    if not points:
-        return ""
     left, right, top, bottom = 50, 404, 34, 226
     values = [math.log10(y) if log else y for _, y in points]
     margin = max(0.06 * (max(values) - min(values)), 0.02)
@@ -62,7 +72,8 @@ def _panel(points: list[tuple[float, float]], title: str, *, log: bool, end: str
         f"{end.format(points[-1][1])}</text>"
     )
     return (
-        f'<svg viewBox="0 0 420 270" role="img" aria-label="{title} over training pairs seen">'
+        f'<svg viewBox="0 0 420 270" width="420" height="270" role="img" '
+        f'aria-label="{title} over training pairs seen">'
         f'<text class="title" x="0" y="15">{title}</text>{"".join(parts)}'
         f'<path class="axis" d="M{left} {bottom}H{right}"/>'
         f'<text x="{right}" y="264" text-anchor="end">training pairs seen</text></svg>'

@@ -244,7 +244,7 @@ def _contenders(
 
 
 def _checked(device: torch.device) -> Tensor:
-    """Return photographs to check the work on: so many that the luck of the textures averages out."""
+    """Return photographs to check on: so many that the luck of the textures averages out."""
     generator = torch.Generator().manual_seed(1)
     shape = (CHECKED_PHOTOS, 3, CHECKED_PX, CHECKED_PX)
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).to(device)

@@ -270,6 +270,11 @@ class AgedPairs(IterableDataset):
         return self._epoch
 
     @property
+    def side_px(self) -> int:
+        """Side of the squares that batches show."""
+        return self._side_px
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """Keys of the photos that are smaller than the crop."""
         small = np.ones(len(self._index), dtype=bool)

@@ -10,13 +10,14 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from kornia.color import lab_to_rgb
 from PIL import Image
 from torch import Tensor
 
 from ..datasets.photos import to_srgb
-from ..synth import LAB_SCALE, Mode, find_device, grayscale
-from ..train import ModelCard, UNet, load_model
+from ..synth import LAB_SCALE, Mode, clean_in_mode, find_device, grayscale
+from ..train import LabNet, ModelCard, Net, UNet, load_model
+from ..train.color_metrics import lab_to_srgb
+from .colorize import colorize
 from .tiles import apply_tiled, check_tiles, count_tiles
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
@@ -37,12 +38,15 @@ class Restorer:
         restored = Restorer.from_pretrained("grayscale")(Image.open("grandmother.jpg"))
     """
 
-    def __init__(self, net: UNet, card: ModelCard, *, device: str | torch.device = "auto") -> None:
+    def __init__(self, net: Net, card: ModelCard, *, device: str | torch.device = "auto") -> None:
         """Use a network, see `from_pretrained` for one from a file."""
         self.device = find_device(device)
         self.net = net.to(self.device).eval()
         self.card = card
-        self._overlap_px = OVERLAP_CELLS * net.config.stride
+        self._tiled = net.luminance if isinstance(net, LabNet) else net
+        """What goes over a picture in tiles; None for colours without a network for luminance."""
+        self._stride = self._tiled.config.stride if self._tiled else 1
+        self._overlap_px = OVERLAP_CELLS * self._stride
 
     @classmethod
     def from_pretrained(
@@ -58,7 +62,7 @@ class Restorer:
         """
         # The device first: a wrong one is found before weights are read.
         device = find_device(device)
-        return cls(*_load(model), device=device)
+        return cls(*find_model(model), device=device)
 
     @property
     def mode(self) -> Mode:
@@ -115,7 +119,7 @@ class Restorer:
         """Return the side of the tiles in pixels, or raise ValueError if an option does not fit."""
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be 0 to 1, got {strength}")
-        stride = self.net.config.stride
+        stride = self._stride
         if tile == "auto":
             wanted = max(AUTO_TILE_PX.get(self.device.type, 512), 2 * self._overlap_px)
             tile = -(-wanted // stride) * stride
@@ -126,9 +130,11 @@ class Restorer:
 
     def count_tiles(self, height: int, width: int, tile: int | Literal["auto"] = "auto") -> int:
         """Return how many tiles a picture takes."""
-        return count_tiles(
-            height, width, tile_px=self.check(tile=tile), overlap_px=self._overlap_px
-        )
+        tile_px = self.check(tile=tile)
+        if not self._tiled:
+            return 1
+        tiles = count_tiles(height, width, tile_px=tile_px, overlap_px=self._overlap_px)
+        return tiles + isinstance(self.net, LabNet)
 
     def _restore(
         self, pixels: Tensor, strength: float, tile_px: int, on_tile: Callable[[], object]
@@ -138,11 +144,26 @@ class Restorer:
         aged = pixels if self.mode == "color" else grayscale(pixels[None])[0]
         if self.mode == "color":
             aged = aged.expand(3, -1, -1)
+        answer = self._answer(self._tiled, aged, tile_px, on_tile) if self._tiled else aged
+        if isinstance(self.net, LabNet):
+            luma = answer.clamp(0, 1)[None]
+            ab = colorize(self.net.color, luma.to(self.device)).float().cpu()
+            on_tile()
+            answer = with_colors(luma, ab)[0]
+        answer = answer.clamp(0, 1)
+        if self.mode == "grayscale":
+            # One channel or three: the luma changes, the colours stay.
+            answer = (pixels + (answer - aged)).clamp(0, 1)
+        return torch.lerp(pixels.expand_as(answer), answer, strength)
+
+    def _answer(
+        self, net: UNet, aged: Tensor, tile_px: int, on_tile: Callable[[], object]
+    ) -> Tensor:
         try:
-            answer = apply_tiled(
-                self.net,
+            return apply_tiled(
+                net,
                 aged,
-                stride=self.net.config.stride,
+                stride=self._stride,
                 tile_px=tile_px,
                 overlap_px=self._overlap_px,
                 device=self.device,
@@ -152,13 +173,20 @@ class Restorer:
             raise ValueError(
                 f"not enough memory on {self.device} for tiles of {tile_px} px; use a smaller tile"
             ) from error
-        if self.mode == "lab":
-            answer = lab_to_rgb((answer * answer.new_tensor(LAB_SCALE)[:, None, None])[None])[0]
-        answer = answer.clamp(0, 1)
-        if self.mode == "grayscale":
-            # One channel or three: the luma changes, the colours stay.
-            answer = (pixels + (answer - aged)).clamp(0, 1)
-        return torch.lerp(pixels.expand_as(answer), answer, strength)
+
+
+def with_colors(luma: Tensor, ab: Tensor) -> Tensor:
+    """Give gray pictures their colours; they stay as light as the gray is.
+
+    Args:
+        luma: (B, 1, H, W) in [0, 1].
+        ab: (B, 2, H, W), CIELAB units.
+
+    Returns:
+        sRGB (B, 3, H, W) in [0, 1].
+    """
+    lightness = clean_in_mode(luma.expand(-1, 3, -1, -1), "lab")[:, :1] * LAB_SCALE[0]
+    return lab_to_srgb(torch.cat([lightness, ab], dim=1))
 
 
 def shipped_models() -> dict[str, Path]:
@@ -166,7 +194,12 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.safetensors"))}
 
 
-def _load(model: str | Path) -> tuple[UNet, ModelCard]:
+def find_model(model: str | Path) -> tuple[Net, ModelCard]:
+    """Load a model by name, from a file of weights, or from a folder of a training.
+
+    Raises:
+        ValueError: If there is no such model, or the file is not one.
+    """
     shipped = shipped_models()
     if isinstance(model, str) and model in shipped:
         return load_model(shipped[model])

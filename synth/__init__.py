@@ -30,7 +30,16 @@ from .keys import sample_keys
 from .lattice import smooth_noise
 from .light_leak import LightLeak
 from .mirroring import SilverMirroring
-from .modes import AGED_CHANNELS, CLEAN_CHANNELS, LAB_SCALE, MODES, Mode, check_mode
+from .modes import (
+    AGED_CHANNELS,
+    CLEAN_CHANNELS,
+    LAB_SCALE,
+    MODES,
+    Mode,
+    aged_in_mode,
+    check_mode,
+    clean_in_mode,
+)
 from .mould import Mould
 from .noise import GaussianNoise, SpeckleNoise
 from .paper import PaperFibre
@@ -103,7 +112,9 @@ __all__ = [
     "Vignette",
     "WaterStains",
     "Yellowing",
+    "aged_in_mode",
     "check_mode",
+    "clean_in_mode",
     "darken",
     "draw_bits",
     "draw_uniform",

@@ -290,6 +290,36 @@ def heavy_wear() -> Recipe:
     )
 
 
+def awgn() -> Recipe:
+    """Grayscale and Gaussian noise of sigma 0 to 50 of 255 levels: the denoisers' common task.
+
+    Blind, as DnCNN-B's training (Zhang et al., IEEE TIP 2017); clipped, as a stored picture is.
+    """
+    return Recipe(
+        name="awgn",
+        defects=(Grayscale(), Grain(sigma=(0.0, 50 / 255))),
+        augment=Augment(p=0.0),
+    )
+
+
+def tones() -> Recipe:
+    """A clean gray photograph, half of them with other tones, half with fine grain.
+
+    For the network that colours restored photographs: it has to bear what restoring leaves behind.
+    """
+    return Recipe(
+        name="tones",
+        defects=(
+            Grayscale(),
+            Sometimes(
+                what=ToneCurve(black=(0.0, 0.12), white=(0.0, 0.12), gamma=(0.6, 1.6)), p=0.5
+            ),
+            Sometimes(what=Grain(sigma=(0.0, 0.05)), p=0.5),
+        ),
+        augment=Augment(p=0.0),
+    )
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
@@ -301,6 +331,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         glass_plate,
         newspaper,
         heavy_wear,
+        awgn,
+        tones,
     )
 }
 

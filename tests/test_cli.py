@@ -23,6 +23,7 @@ VERBS = (
     "age",
     "pairs",
     "train",
+    "evaluate",
     "restore",
     "doctor",
 )

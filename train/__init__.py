@@ -1,23 +1,38 @@
-"""Pairs to a model: the network, the loop, what is kept."""
+"""Pairs to a model: the networks, the loop, what is kept."""
 
-from .checkpoint import ModelCard, load_model, save_model
-from .loop import TrainConfig, TrainResult, check_run, describe, net_config, train, validate
+from .checkpoint import ModelCard, Net, load_model, net_shape, save_model
+from .colornet import COLOR_PRESETS, ColorNet, ColorNetConfig
+from .config import TrainConfig
+from .lab import LabNet
+from .loop import FinishedError, StoppedError, TrainResult, describe, measure, train, validate
 from .metrics import Quality, picture_quality, psnr_db
+from .objectives import make_objective, net_config
+from .run_folder import RunFolder
 from .unet import PRESETS, UNet, UNetConfig, find_preset
 
 __all__ = [
+    "COLOR_PRESETS",
     "PRESETS",
+    "ColorNet",
+    "ColorNetConfig",
+    "FinishedError",
+    "LabNet",
     "ModelCard",
+    "Net",
     "Quality",
+    "RunFolder",
+    "StoppedError",
     "TrainConfig",
     "TrainResult",
     "UNet",
     "UNetConfig",
-    "check_run",
     "describe",
     "find_preset",
     "load_model",
+    "make_objective",
+    "measure",
     "net_config",
+    "net_shape",
     "picture_quality",
     "psnr_db",
     "save_model",

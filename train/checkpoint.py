@@ -5,7 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import safetensors.torch
 import torch
@@ -13,9 +13,13 @@ from safetensors import SafetensorError, safe_open
 
 from ..datasets.files import write_bytes
 from ..synth import Mode, check_mode
+from .colornet import ColorNet, ColorNetConfig
+from .lab import LabNet
 from .unet import UNet, UNetConfig
 
 FORMAT = "agedphoto-1"
+
+Net: TypeAlias = UNet | LabNet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,14 +27,15 @@ class ModelCard:
     """What a file of weights says of itself."""
 
     mode: Mode
-    net: UNetConfig
+    net: dict[str, Any]
+    """Shape of the network; for lab those of `color` and `luminance`, which may be None."""
     training: dict[str, Any]
     """The configuration it was trained with, and what came of it."""
     sha256: str = ""
     """Of the file; empty for a network that was not loaded from one."""
 
 
-def save_model(path: Path, net: UNet, *, mode: Mode, training: dict[str, Any]) -> None:
+def save_model(path: Path, net: Net, *, mode: Mode, training: dict[str, Any]) -> None:
     """Write the weights, at once or not at all."""
     weights = {
         name: weight.detach().cpu().contiguous() for name, weight in net.state_dict().items()
@@ -38,14 +43,16 @@ def save_model(path: Path, net: UNet, *, mode: Mode, training: dict[str, Any]) -
     metadata = {
         "format": FORMAT,
         "mode": mode,
-        "net": json.dumps(dataclasses.asdict(net.config)),
+        "net": json.dumps(net_shape(net)),
         "training": json.dumps(training),
     }
     write_bytes(path, safetensors.torch.save(weights, metadata))
 
 
-def load_model(path: Path, *, device: torch.device | None = None) -> tuple[UNet, ModelCard]:
+def load_model(path: Path, *, device: torch.device | None = None) -> tuple[Net, ModelCard]:
     """Read a network; nothing is unpickled, and nothing drawn at random.
+
+    It is a `LabNet` for mode lab, a `UNet` for the others.
 
     Raises:
         ValueError: If the file is missing, is not one of agedphoto's, or is damaged.
@@ -64,22 +71,52 @@ def load_model(path: Path, *, device: torch.device | None = None) -> tuple[UNet,
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     try:
-        net = _net(json.loads(metadata["net"]))
         mode, training = check_mode(metadata["mode"]), json.loads(metadata["training"])
+        shape = json.loads(metadata["net"])
+        net = _make_net(shape, mode)
         # Weights of the file become those of the network, which has had none so far.
-        net.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+        net.load_state_dict(
+            {
+                name: weight.float() if weight.is_floating_point() else weight
+                for name, weight in weights.items()
+            },
+            assign=True,
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit its own description: {error}") from error
     card = ModelCard(
         mode=mode,
-        net=net.config,
+        net=shape,
         training=training,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
     return net.to(device).eval(), card
 
 
-def _net(config: dict[str, Any]) -> UNet:
+def net_shape(net: Net) -> dict[str, Any]:
+    """Return what a network of the same shape is made from, as plain data."""
+    if isinstance(net, UNet):
+        return dataclasses.asdict(net.config)
+    return {
+        "color": dataclasses.asdict(net.color.config),
+        "luminance": dataclasses.asdict(net.luminance.config) if net.luminance else None,
+    }
+
+
+def _make_net(shape: dict[str, Any], mode: Mode) -> Net:
     """Make the network without memory for its weights: a description may claim any size."""
     with torch.device("meta"):
-        return UNet(UNetConfig(**{**config, "widths": tuple(config["widths"])}))
+        if mode != "lab":
+            return UNet(UNetConfig(**_with_tuples(shape)))
+        luminance = shape["luminance"]
+        return LabNet(
+            ColorNet(ColorNetConfig(**_with_tuples(shape["color"]))),
+            UNet(UNetConfig(**_with_tuples(luminance))) if luminance else None,
+        )
+
+
+def _with_tuples(shape: dict[str, Any]) -> dict[str, Any]:
+    """Undo what JSON did: it knows lists only."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in shape.items()
+    }

@@ -19,7 +19,11 @@ def bf16_is_fast(device: torch.device) -> bool:
     return False
 
 
+def uses_bf16(device: torch.device, precision: Precision = "auto") -> bool:
+    """Whether the network computes in bfloat16."""
+    return precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
+
+
 def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
     """Return the context in which the network computes; weights stay in float32."""
-    bf16 = precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device, precision))

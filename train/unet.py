@@ -1,22 +1,28 @@
-"""The network: a residual UNet of plain convolutions, without biases and without normalisation.
+r"""The network: a residual UNet of plain convolutions, without biases and without normalisation.
 
     aged -> pixel-unshuffle -> convolution -> [residual blocks, halve] ... -> middle
          -> [double, add the skip, residual blocks] ... -> convolution -> pixel-shuffle -> + aged
+                                                     \-> convolution -> pixel-shuffle -> damage mask
 
 Bias-free, so that scaling the input scales the output and noise levels never seen still work
 (Mohan et al., "Robust and interpretable blind image denoising via bias-free convolutional neural
 networks", ICLR 2020; as DRUNet, Zhang et al. 2021). The unshuffle stem does the first level's work
-at half resolution (FFDNet, Zhang et al. 2018). There is no operation over the whole picture, so a
-picture may be restored in tiles.
+at half resolution (FFDNet, Zhang et al. 2018). The head of the mask alone has a bias, for damage is
+rare whatever the exposure; restoring does not pass through it. There is no operation over the whole
+picture, so a picture may be restored in tiles.
 """
 
 import itertools
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+MASK_PRIOR_LOGIT = -4.0
+"""Of the untrained mask: 2 % of the picture, about what the recipes hide."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +43,8 @@ class UNetConfig:
     """Residual blocks at the coarsest level."""
     unshuffle: int = 2
     """Side of the square of pixels that the stem turns into channels; 1 keeps full resolution."""
+    mask_head: bool = False
+    """Whether a second head tells where damage hides the picture."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -95,9 +103,35 @@ class UNet(nn.Module):
         self.tail = _conv3(widths[0], config.out_channels * square)
         # The untrained network returns its input: training starts from "do nothing".
         nn.init.zeros_(self.tail.weight)
+        if config.mask_head:
+            self.mask_tail = nn.Conv2d(widths[0], square, 3, padding=1)
+            nn.init.zeros_(self.mask_tail.weight)
+            nn.init.constant_(self.mask_tail.bias, MASK_PRIOR_LOGIT)  # type: ignore[arg-type]
 
-    def forward(self, aged: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        """Restore; the answer is not clipped."""
+    @overload
+    def forward(self, aged: Tensor, *, with_mask: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def forward(self, aged: Tensor, *, with_mask: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, aged: Float[Tensor, "B C H W"], *, with_mask: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Restore.
+
+        Args:
+            aged: Pictures of any size.
+            with_mask: Also tell where the damage is.
+
+        Returns:
+            The restored pictures (B, D, H, W), not clipped; `with_mask` also the logits of the
+            damage mask (B, 1, H, W).
+
+        Raises:
+            ValueError: If a mask is asked of a network that has no head for it.
+        """
+        if with_mask and not self.config.mask_head:
+            raise ValueError("this network has no mask head; it was trained with mask_weight 0")
         height, width = aged.shape[-2:]
         padded = pad_to_multiple(aged, self.config.stride)
         x = self.stem(F.pixel_unshuffle(padded, self.config.unshuffle))
@@ -110,7 +144,11 @@ class UNet(nn.Module):
         for blocks, grow in zip(self.up[::-1], self.grow[::-1], strict=True):
             x = blocks(grow(x) + skips.pop())
         change = F.pixel_shuffle(self.tail(x), self.config.unshuffle)[..., :height, :width]
-        return self._add_input(change, aged)
+        restored = self._add_input(change, aged)
+        if not with_mask:
+            return restored
+        logits = F.pixel_shuffle(self.mask_tail(x), self.config.unshuffle)
+        return restored, logits[..., :height, :width]
 
     @property
     def num_parameters(self) -> int:

@@ -1,0 +1,108 @@
+"""`agedphoto evaluate`: how well a model restores, as a table and as JSON."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agedphoto.complaints import complain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluate:
+    """Measure how well a model restores photos, and that it leaves good ones alone."""
+
+    photos: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTOS...")]
+    """Photos, folders or zips of photos, or shards."""
+    model: str
+    """Name of a model that comes with agedphoto, a .safetensors file, or a folder of a training."""
+    recipe: str | None = None
+    """How photos age before they are restored: the name of a recipe, or a .json file of your own.
+    Without this and --awgn it is the recipe that the model was trained on."""
+    awgn: tuple[float, ...] = ()
+    """Sigmas of Gaussian noise, in levels of 255, as denoisers publish them: 15 25 50."""
+    split: str = "valid"
+    """Which split of shards."""
+    crop_px: int | None = None
+    """At most so many pixels a side, from the middle of each photo; whole photos if not given."""
+    textures: str = "held-out"
+    """Wear for the recipes that lay textures on photos: held-out, which no training has seen; pack,
+    endless, or a folder of scans."""
+    seed: int = 0
+    """Of how photos age; a photo ages by the seed and its name."""
+    rows: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also show a row for each photo."""
+    json: Path | None = None
+    """Also write all of it, photo by photo, into this file."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+    def run(self) -> int:
+        """Measure."""
+        from agedphoto.age_recipe import read_recipe
+        from agedphoto.datasets.files import check_writable, write_json
+        from agedphoto.evaluate_photos import find_subjects
+        from agedphoto.evaluate_run import evaluate, plan_cases, training_recipe
+        from agedphoto.evaluate_table import table
+        from agedphoto.restore import Restorer
+        from agedphoto.synth import find_device
+        from agedphoto.synth.keys import check_seed
+
+        self._check()
+        recipe = None if self.recipe is None else read_recipe(self.recipe)
+        check_seed(self.seed)
+        subjects = find_subjects(self.photos, split=self.split)
+        restorer = Restorer.from_pretrained(self.model, device=find_device(self.device))
+        assumed = recipe is None and not self.awgn
+        if assumed:
+            recipe = training_recipe(restorer.card)
+        cases = plan_cases(
+            mode=restorer.mode,
+            device=restorer.device,
+            sigmas=self.awgn,
+            recipe=recipe,
+            textures=self.textures,
+            seed=self.seed,
+        )
+        if self.json is not None:
+            check_writable(self.json.parent)
+        record = evaluate(
+            restorer,
+            subjects,
+            cases,
+            model=self.model,
+            crop_px=self.crop_px,
+            warn=lambda reason: complain(f"not measured: {reason}"),
+            progress=True,
+        )
+        for line in table(record, rows=self.rows):
+            print(line)
+        if assumed:
+            print(
+                "no --recipe given: the model names none that it was trained on"
+                if recipe is None
+                else f"no --recipe given: {recipe.name} is what the model was trained on"
+            )
+        if self.json is not None:
+            write_json(self.json, record)
+            print(f"photo by photo: {self.json}")
+        return 1 if record["not_measured"] else 0
+
+    def _check(self) -> None:
+        """Refuse what means nothing."""
+        if not self.photos:
+            raise ValueError("no photographs given; name at least one photo, folder or shards")
+        for sigma in self.awgn:
+            if not 0 < sigma <= 255 or math.isnan(sigma):
+                raise ValueError(
+                    f"awgn must be above 0 and at most 255, got {sigma:g}; sigmas count levels of "
+                    "255: 15 25 50"
+                )
+        if len(set(self.awgn)) < len(self.awgn):
+            raise ValueError(f"awgn names a sigma twice: {' '.join(f'{s:g}' for s in self.awgn)}")
+        if self.crop_px is not None and self.crop_px < 16:
+            raise ValueError(f"crop_px must be at least 16, got {self.crop_px}")
+        if self.json is not None and self.json.is_dir():
+            raise ValueError(f"json must be a file, got the folder {self.json}; name a file in it")

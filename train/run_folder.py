@@ -1,0 +1,194 @@
+"""The folder of a training: what it is, how far it has come, and what it has made.
+
+    config.json             all that the training depends on, and what it implies
+    log.jsonl               one record a line
+    checkpoints/<seen>.pt   everything that going on needs; the newest few
+    checkpoints/best.safetensors   the averaged weights that scored best, a model like any other
+    curve.svg               the curves of the log, drawn when training stops
+    model.safetensors       the result, once the training has ended
+
+Every file appears under its name when it is whole; log.jsonl grows by lines.
+"""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..datasets.files import replacing, write_bytes, write_json
+
+MODEL_NAME = "model.safetensors"
+BEST_NAME = "best.safetensors"
+LOG_NAME = "log.jsonl"
+CONFIG_NAME = "config.json"
+CURVE_NAME = "curve.svg"
+CHECKPOINTS = "checkpoints"
+VERSION = 1
+
+FREE_SETTINGS = (
+    "checkpoint_minutes",
+    "compile",
+    "keep_checkpoints",
+    "log_every",
+    "tensorboard",
+    "max_bad_steps",
+)
+"""Of the training: they change nothing about the weights, and may change when it goes on."""
+
+
+class RunFolder:
+    """Reads and writes a folder of a training."""
+
+    def __init__(self, path: Path) -> None:
+        """Choose the folder; nothing is made yet."""
+        self.path = path
+
+    @property
+    def model(self) -> Path:
+        """Where the result is, or will be."""
+        return self.path / MODEL_NAME
+
+    @property
+    def best(self) -> Path:
+        """Where the best weights so far are, or will be."""
+        return self.path / CHECKPOINTS / BEST_NAME
+
+    @property
+    def curve(self) -> Path:
+        """Where the curves are drawn."""
+        return self.path / CURVE_NAME
+
+    @property
+    def started(self) -> bool:
+        """Whether a training has begun here."""
+        return (self.path / CONFIG_NAME).exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has come to its end."""
+        return self.model.exists()
+
+    def check(self, described: dict[str, Any]) -> None:
+        """Refuse a folder that holds another training.
+
+        Raises:
+            ValueError: Names every setting that differs.
+        """
+        self.check_foreign()
+        path = self.path / CONFIG_NAME
+        if not path.exists():
+            return
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{path} cannot be read: {error}; choose another folder, or move it away"
+            ) from error
+        old, new = _settings(before), _settings(json.loads(json.dumps(described)))
+        changed = [
+            f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a training with other settings ({'; '.join(changed)}); give "
+                "the old ones to go on with it, choose another folder, or start from its weights "
+                f"with --init {self.path}"
+            )
+
+    def check_foreign(self) -> None:
+        """Raise ValueError if there is a model that no training here has made."""
+        if self.finished and not self.started:
+            raise ValueError(
+                f"{self.path} holds a model already; choose another folder or move it away"
+            )
+
+    def begin(self, described: dict[str, Any]) -> None:
+        """Write config.json."""
+        write_json(self.path / CONFIG_NAME, described)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest checkpoint, on the CPU; None if there is none. Nothing is unpickled
+        but tensors and plain data.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
+        paths = self.checkpoints()
+        if not paths:
+            return None
+        newest = paths[-1]
+        try:
+            state = torch.load(newest, map_location="cpu", weights_only=True)
+            if state["version"] != VERSION:
+                raise ValueError(f"version {state['version']}, expected {VERSION}")
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError,
+                pickle.UnpicklingError) as error:  # fmt: skip
+            remedy = "remove it to go on from the one before" if paths[:-1] else "move it away"
+            raise ValueError(
+                f"{newest} is not a readable checkpoint ({error}); {remedy}"
+            ) from error
+        return state
+
+    def save(self, state: dict[str, Any], *, keep: int) -> None:
+        """Write a checkpoint, then remove all but the newest few.
+
+        Raises:
+            OSError: If it cannot be written; those that were there are there still.
+        """
+        path = self.path / CHECKPOINTS / f"{state['seen']:012d}.pt"
+        with replacing(path) as file:
+            torch.save(state | {"version": VERSION}, file)
+        for old in self.checkpoints()[:-keep]:
+            old.unlink(missing_ok=True)
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints, oldest first."""
+        return sorted((self.path / CHECKPOINTS).glob("[0-9]*.pt"))
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Return the records; a line that was broken off is no record."""
+        path = self.path / LOG_NAME
+        if not path.exists():
+            return []
+        records = []
+        for line in path.read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return records
+
+    def cut_log(self, seen: int) -> list[dict[str, Any]]:
+        """Remove what was logged after a checkpoint, and return the records before it."""
+        records = [record for record in self.read_log() if record["seen"] <= seen]
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write_bytes(self.path / LOG_NAME, lines.encode())
+        return records
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a record to the log."""
+        with (self.path / LOG_NAME).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _settings(described: dict[str, Any]) -> dict[str, Any]:
+    """Flatten what must agree: `train.lr`, `pairs.mode` and so on."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                walk(f"{prefix}.{name}" if prefix else name, inner)
+        else:
+            flat[prefix] = value
+
+    walk("", {name: part for name, part in described.items() if name not in ("implied",)})
+    return {
+        name: value
+        for name, value in flat.items()
+        if name not in [f"train.{free}" for free in FREE_SETTINGS]
+    }
