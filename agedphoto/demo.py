@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,7 @@ def run_demo(
         ema_half_life=2_000,
         log_every=500,
         validate_every=2_000,
+        tensorboard=False,
         init_seed=seed,
     )
     chosen = bundled_photos() if photos is None else split_photos(photos, least_px=CROP_PX)
@@ -207,7 +208,7 @@ def _run(
             "recipe": find_recipe(recipe).to_dict(),
             "seed": seed,
             "pairs": settings,
-            "train": asdict(config),
+            "train": config.to_dict(),
             "textures": len(textures),
             "held_out_textures": len(unseen),
         },

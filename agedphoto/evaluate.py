@@ -46,7 +46,7 @@ class Evaluate:
         from agedphoto.evaluate_photos import find_subjects
         from agedphoto.evaluate_run import evaluate, plan_cases, training_recipe
         from agedphoto.evaluate_table import table
-        from agedphoto.restore import Restorer
+        from agedphoto.restore import find_model
         from agedphoto.synth import find_device
         from agedphoto.synth.keys import check_seed
 
@@ -54,13 +54,14 @@ class Evaluate:
         recipe = None if self.recipe is None else read_recipe(self.recipe)
         check_seed(self.seed)
         subjects = find_subjects(self.photos, split=self.split)
-        restorer = Restorer.from_pretrained(self.model, device=find_device(self.device))
+        device = find_device(self.device)
+        net, card = find_model(self.model)
         assumed = recipe is None and not self.awgn
         if assumed:
-            recipe = training_recipe(restorer.card)
+            recipe = training_recipe(card)
         cases = plan_cases(
-            mode=restorer.mode,
-            device=restorer.device,
+            mode=card.mode,
+            device=device,
             sigmas=self.awgn,
             recipe=recipe,
             textures=self.textures,
@@ -69,9 +70,11 @@ class Evaluate:
         if self.json is not None:
             check_writable(self.json.parent)
         record = evaluate(
-            restorer,
+            net.to(device),
+            card,
             subjects,
             cases,
+            device=device,
             model=self.model,
             crop_px=self.crop_px,
             warn=lambda reason: complain(f"not measured: {reason}"),

@@ -9,13 +9,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from agedphoto.evaluate_cases import Levels, luma_levels, to_levels
+from agedphoto.restore.colorize import colorize
 from agedphoto.restore.restorer import AUTO_TILE_PX, OVERLAP_CELLS
 from agedphoto.restore.tiles import apply_tiled
-from agedphoto.synth import LAB_SCALE, Mode
-from agedphoto.synth.modes import clean_in_mode
-from agedphoto.train import UNet
-from agedphoto.train.color_metrics import lab_to_srgb
-from agedphoto.train.lab import LabNet
+from agedphoto.synth import Mode
+from agedphoto.train import LabNet, UNet
+from agedphoto.train.color_metrics import lab_to_srgb, lightness
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +73,6 @@ def _answer_of_two(
     on_tile: Callable[[], object],
 ) -> Answer:
     """Restore the luma, then have it coloured; the luma is judged before there are colours."""
-    from agedphoto.restore.colorize import colorize
-
     luma, hidden = aged, None
     if net.luminance is not None:
         luma, hidden = _tiled(net.luminance, aged, device, on_tile)
@@ -90,8 +87,7 @@ def _answer_of_two(
 
 def _colored(luma: Float[Tensor, "B 1 H W"], ab: Float[Tensor, "B 2 H W"]) -> Tensor:
     """Give a gray picture its colours: L stays that of the gray."""
-    gray = clean_in_mode(luma.expand(-1, 3, -1, -1), "lab")[:, :1] * LAB_SCALE[0]
-    return lab_to_srgb(torch.cat([gray, ab], dim=1))
+    return lab_to_srgb(torch.cat([lightness(luma), ab], dim=1))
 
 
 def _tiled(

@@ -75,4 +75,5 @@ def _read(item: PhotoInput) -> UInt8[np.ndarray, "H W 3"]:
     try:
         return read_photo(item.read())
     except ValueError as error:
-        raise ValueError(f"{item.place}: {error}") from error
+        reason = str(error).removeprefix("photograph: ")
+        raise ValueError(f"{item.place}: {reason}") from error

@@ -14,9 +14,8 @@ from agedphoto.evaluate_cases import Aged, Case, Clean, Noise, held_out_key
 from agedphoto.evaluate_photos import Subject
 from agedphoto.evaluate_scores import Row, mean, pooled, score
 from agedphoto.machine import hardware, versions
-from agedphoto.restore import Restorer
 from agedphoto.synth import Ageing, Mode, Recipe, find_recipe, find_textures
-from agedphoto.train import ModelCard
+from agedphoto.train import LabNet, ModelCard, UNet
 from agedphoto.training import held_out_textures
 
 SCHEMA = "agedphoto-evaluate-1"
@@ -77,10 +76,12 @@ def plan_cases(
 
 
 def evaluate(
-    restorer: Restorer,
+    net: UNet | LabNet,
+    card: ModelCard,
     subjects: Sequence[Subject],
     cases: Sequence[Case],
     *,
+    device: torch.device,
     model: str = "",
     crop_px: int | None = None,
     warn: Callable[[str], None] = lambda _: None,
@@ -89,9 +90,11 @@ def evaluate(
     """Measure a model on photos.
 
     Args:
-        restorer: The model, and where it works.
+        net: In evaluation mode, on `device`.
+        card: What its file says of it.
         subjects: The photos.
         cases: What it is given, see `plan_cases`.
+        device: Where the network is.
         model: What it was called.
         crop_px: At most so many pixels a side, from the middle of each photo.
         warn: Told of each photo that could not be measured, and why.
@@ -111,12 +114,28 @@ def evaluate(
             tiles += 1
             bar.set_postfix_str(f"{tiles} tiles")
 
+        def ask(case: Case, name: str, photo: UInt8[np.ndarray, "H W 3"]) -> Row:
+            try:
+                given = case.make(name, photo)
+                answered = answer(
+                    net,
+                    given.aged,
+                    mode=card.mode,
+                    device=device,
+                    # The published protocol is one of denoising alone.
+                    colors=case.kind != "awgn",
+                    on_tile=show_tile,
+                )
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            return score(name, given, answered, photo, is_aged=case.kind != "identity")
+
         for subject in subjects:
             scored: list[Row] = []
             try:
                 photo = _middle(subject.read(), crop_px)
                 for case in cases:
-                    scored.append(_measure(restorer, case, subject.name, photo, show_tile))
+                    scored.append(ask(case, subject.name, photo))
                     bar.update()
             except (ValueError, OSError) as error:
                 failed.append({"photo": subject.name, "reason": str(error)})
@@ -126,10 +145,10 @@ def evaluate(
                 continue
             for measured, row in zip(rows, scored, strict=True):
                 measured.append(row)
-    place = hardware(restorer.device)
+    place = hardware(device)
     return {
         "schema": SCHEMA,
-        "model": {"name": model, "mode": restorer.mode, "sha256": restorer.card.sha256},
+        "model": {"name": model, "mode": card.mode, "sha256": card.sha256},
         "photos": {
             "measured": len(subjects) - len(failed),
             "of": len(subjects),
@@ -142,29 +161,6 @@ def evaluate(
         "device": {"device": place["device"], "name": place["name"]},
         "versions": {"agedphoto": __version__, **versions()},
     }
-
-
-def _measure(
-    restorer: Restorer,
-    case: Case,
-    name: str,
-    photo: UInt8[np.ndarray, "H W 3"],
-    on_tile: Callable[[], object],
-) -> Row:
-    given = case.make(name, photo)
-    try:
-        answered = answer(
-            restorer.net,
-            given.aged,
-            mode=restorer.mode,
-            device=restorer.device,
-            # The published protocol is one of denoising alone.
-            colors=case.kind != "awgn",
-            on_tile=on_tile,
-        )
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    return score(name, given, answered, photo, is_aged=case.kind != "identity")
 
 
 def _tell(case: Case, rows: list[Row]) -> dict[str, Any]:

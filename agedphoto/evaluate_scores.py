@@ -16,7 +16,7 @@ from agedphoto.evaluate_cases import Given, Levels
 from agedphoto.synth import LAB_SCALE
 from agedphoto.synth.modes import clean_in_mode
 from agedphoto.train.color_metrics import ab_squared_error, colorfulness
-from agedphoto.train.metrics import decibels, mask_iou, picture_scores
+from agedphoto.train.metrics import decibels, mask_iou, picture_quality
 
 Values = dict[str, float | None]
 """By name; None where there is nothing to measure."""
@@ -164,11 +164,11 @@ def _score_colors(
         squared = ab_squared_error(guess, true_ab).item()
         errors[name] = Errors(squared * ab.numel(), ab.numel())
     numbers["colorfulness"] = colorfulness(seen * 255).item()
-    numbers["truth_colorfulness"] = colorfulness(truth * 255).item()
+    numbers["clean_colorfulness"] = colorfulness(truth * 255).item()
 
 
 def _ssim(picture: Levels, clean: Levels) -> float | None:
-    ssim = picture_scores(_batch(picture), _batch(clean))["ssim"].item()
+    ssim = picture_quality(picture, clean).ssim
     return ssim if math.isfinite(ssim) else None
 
 

@@ -34,7 +34,7 @@ COLUMNS = (
     Column("ab-PSNR dB", "all gray", "gray_ab_psnr_db"),
     Column("ab-PSNR dB", "restored", "ab_psnr_db"),
     Column("ab-PSNR dB", "gain", "ab_gain_db", "+.2f"),
-    Column("colourfulness", "truth", "truth_colorfulness", ".1f"),
+    Column("colourfulness", "clean", "clean_colorfulness", ".1f"),
     Column("colourfulness", "restored", "colorfulness", ".1f"),
 )
 

@@ -13,7 +13,7 @@ from agedphoto.datasets.memory import available_bytes
 PACKAGES = (
     "torch", "torchvision", "kornia", "webdataset", "imagecodecs", "safetensors", "fsspec",
     "aiohttp", "braceexpand", "jaxtyping", "numpy", "orjson", "pillow", "requests",
-    "scikit-image", "tifffile", "tqdm", "tyro", "urllib3",
+    "scikit-image", "tensorboard", "tifffile", "torchmetrics", "tqdm", "tyro", "urllib3",
 )  # fmt: skip
 """What agedphoto cannot do without."""
 

@@ -21,6 +21,7 @@ from agedphoto.textures import TextureBank
 from agedphoto.train import (
     COLOR_PRESETS,
     FinishedError,
+    FolderError,
     LabNet,
     Net,
     RunFolder,
@@ -167,29 +168,29 @@ def run_training(
         except StoppedError as error:
             raise UnfinishedError(f"{error}; the same command goes on from there: {out}") from error
         except ValueError as error:
-            if not RunFolder(out).started:
+            if isinstance(error, FolderError) or not RunFolder(out).started:
                 raise
             raise UnfinishedError(f"training ended early: {error}") from error
         except OSError as error:
             error.add_note("checkpoints that were there are kept; the same command goes on")
             raise
         finally:
-            if rank == 0 and (log := RunFolder(out).read_log()):
-                write_curve(log, RunFolder(out).curve)
+            # A folder that was refused stays as it is.
+            if rank == 0 and pairs.stats()["pairs"]:
+                _draw_curve(RunFolder(out), warn)
         # Each rank knows its own.
         for key, reason in pairs.bad.items():
             warn(f"not read: {key}: {reason}")
     if rank == 0:
         last = result.log[-1]
-        figures = {"psnr_db": "{:.2f} dB", "cross_entropy": "{:.3f} nats"}
+        figures = {"loss": "loss {:.4f}", "psnr_db": "{:.2f} dB", "cross_entropy": "{:.3f} nats"}
         quality = "".join(
             f", {text.format(last[name])}"
             for name, text in figures.items()
             if last.get(name) is not None
         )
         print(
-            f"{result.stop}: {result.seen_pairs:,} pairs in {result.seconds:.0f} s, "
-            f"loss {last['loss']:.4f}{quality}: {out}"
+            f"{result.stop}: {result.seen_pairs:,} pairs in {result.seconds:.0f} s{quality}: {out}"
         )
     return None
 
@@ -230,6 +231,15 @@ def fixed_pairs(
     ) as pairs:
         pairs.set_epoch(HELD_OUT_EPOCH)
         return list(islice(pairs, -(-num_pairs // batch_size)))
+
+
+def _draw_curve(folder: RunFolder, warn: Callable[[str], None]) -> None:
+    """Draw what was logged; that this fails is no reason to hide why training has ended."""
+    try:
+        if log := folder.read_log():
+            write_curve(log, folder.curve)
+    except OSError as error:
+        warn(f"not drawn: {folder.curve}: {error.strerror or error}")
 
 
 def _check_sides(mode: Mode, preset: str, side_px: int) -> None:
@@ -292,6 +302,8 @@ def _process_group(device: torch.device, world_size: int) -> Iterator[None]:
     # Gloo on either side: ranks agree on the time without waiting for their GPUs.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    # A rank that has nothing to do would leave while others are still connecting to it.
+    dist.all_reduce(torch.zeros(()))
     try:
         yield
     finally:

@@ -22,19 +22,19 @@ from ..train.ab_bins import decode
 from ..train.color_metrics import lab_to_linear, lightness
 from ..train.colornet import ColorNet
 
-SIZES_PX = (256, 384)
-"""Long sides of the thumbnails."""
+SIZES = (1.0, 1.5)
+"""Long sides of the thumbnails, in those of the pictures that the network learned from."""
 MOST_PX = 512
-"""No thumbnail is larger: there attention takes a GiB, and networks learn from smaller ones."""
+"""No thumbnail is larger: networks know things by their size, and learn from smaller pictures."""
 TEMPERATURE = 0.38
 UNDO = 0.5
+"""Of `ab_bins.decode`."""
 
 _POSTERIOR_RADIUS = 2
-_POSTERIOR_EPS = 1e-3
 _COLOR_RADIUS_PX = 4
-_COLOR_EPS = 1e-3
-"""Of the guided filters, in pixels of their pictures and in luma squared: edges of the luma of less
-than the root of it do not stop a colour."""
+"""Of the guided filters, in pixels of the answer and of the thumbnail."""
+_POSTERIOR_EPS = _COLOR_EPS = 1e-3
+"""In luma squared: edges of the luma by less than the root of it do not stop a colour."""
 
 _STRIP_PX = 1 << 20
 
@@ -44,7 +44,7 @@ def colorize(
     net: ColorNet,
     luma: Float[Tensor, "B 1 H W"],
     *,
-    sizes_px: Sequence[int] = SIZES_PX,
+    sizes_px: Sequence[int] | None = None,
     temperature: float = TEMPERATURE,
     undo: float = UNDO,
     saturation: float = 1.0,
@@ -54,17 +54,20 @@ def colorize(
     Args:
         net: A trained colour network, in evaluation mode.
         luma: Rec. 601 luma of the pictures, in [0, 1]; on any device.
-        sizes_px: Long sides of the thumbnails; smaller pictures are not enlarged.
+        sizes_px: Long sides of the thumbnails; smaller pictures are not enlarged. None is once and
+            one and a half times the size that the network learned from.
         temperature: Lower is more vivid and has more patches, see `ab_bins.decode`.
         undo: 0 is more colourful, 1 more careful, see `ab_bins.decode`.
         saturation: What a and b are multiplied by; 0 is gray.
 
     Returns:
-        Float32, on the device of `luma`; besides it, the memory for `luma` again and a few MB.
+        Float32, on the device of `luma`. Nothing else is as large as the pictures.
 
     Raises:
         ValueError: If an argument is not as described.
     """
+    if sizes_px is None:
+        sizes_px = tuple(min(MOST_PX, round(size * net.config.long_side_px)) for size in SIZES)
     _check(net, luma, sizes_px, temperature, saturation)
     device = next(net.parameters()).device
     luma = luma.float()
@@ -91,7 +94,8 @@ def clip_chroma(
     # Corners aligned: the first and the last column are the same hue.
     table = most.expand(len(ab), 1, levels + 1, hues + 1)
     limit = F.grid_sample(table, place, mode="bilinear", padding_mode="border", align_corners=True)
-    chroma = torch.linalg.vector_norm(ab, dim=1, keepdim=True)
+    # Not vector_norm: along a dimension that is not the last one it takes ten times as long.
+    chroma = torch.hypot(ab[:, :1], ab[:, 1:])
     return ab * (limit / chroma.clamp(min=1e-6)).clamp(max=1)
 
 
@@ -194,7 +198,7 @@ def _check(
     if not sizes_px or min(sizes_px) < 16 or max(sizes_px) > MOST_PX:
         raise ValueError(
             f"sizes_px must be one or more of 16 to {MOST_PX}, got {tuple(sizes_px)}; "
-            f"{SIZES_PX} is the default"
+            f"leave it out for {SIZES[0]:g} and {SIZES[1]:g} times what the network learned from"
         )
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be above 0, got {temperature}; try {TEMPERATURE}")

@@ -12,10 +12,12 @@ import torch
 from batches import CROP, SIZES
 from faulty_server import FaultyServer, serving
 from PIL import Image
+from nano import NANO, NANO_COLORS
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from agedphoto.datasets import AgedPairs, find_photos, write_shards
 from agedphoto.textures import TextureBank
+from agedphoto.train import COLOR_PRESETS, PRESETS
 
 # Tiny pictures are done before a second thread wakes up, and on busy cores it is waited for.
 torch.set_num_threads(1)
@@ -101,6 +103,13 @@ def photo_like(height: int, width: int, *, seed: int) -> np.ndarray:
         step = (a * (x - width / 2) + b * (y - height / 2) > c * 20).astype(float)
         channels.append(110 + 50 * wave + 60 * step + rng.normal(0, 4, (height, width)))
     return np.stack(channels, -1).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def nano(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset `nano`, which trains in milliseconds."""
+    monkeypatch.setitem(PRESETS, "nano", NANO)
+    monkeypatch.setitem(COLOR_PRESETS, "nano", NANO_COLORS)
 
 
 @pytest.fixture

@@ -10,9 +10,20 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from agedphoto.train import UNet, UNetConfig, load_model, save_model
+from agedphoto.train import (
+    ColorNet,
+    ColorNetConfig,
+    LabNet,
+    UNet,
+    UNetConfig,
+    load_model,
+    save_model,
+)
+from agedphoto.train.ab_bins import ab_bins
 
 CONFIG = UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1, out_channels=3, residual_channels=2)
+COLORS = ColorNetConfig(widths=(4, 8, 8, 8), blocks=(0, 1, 0, 0), attention_blocks=1, heads=2)
+GRAY = UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1, mask_head=True)
 
 
 @pytest.fixture
@@ -38,7 +49,9 @@ def rewritten(path: Path, weights=None, **changes: str | None) -> Path:
 def test_a_model_comes_back_exactly(saved):
     path, net = saved
     loaded, card = load_model(path)
-    assert loaded.config == card.net == CONFIG
+    assert isinstance(loaded, UNet)
+    assert loaded.config == CONFIG
+    assert UNetConfig(**card.net | {"widths": tuple(card.net["widths"])}) == CONFIG
     assert loaded.state_dict().keys() == net.state_dict().keys()
     for name, weight in net.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], weight), name
@@ -46,6 +59,49 @@ def test_a_model_comes_back_exactly(saved):
     aged = torch.rand(1, 1, 9, 14)
     with torch.no_grad():
         assert torch.equal(loaded(aged), net(aged))
+
+
+@pytest.fixture(params=[False, True], ids=["colours alone", "with luminance"])
+def saved_lab(tmp_path: Path, request) -> tuple[Path, LabNet]:
+    net = LabNet(ColorNet(COLORS), UNet(GRAY) if request.param else None)
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            torch.nn.init.uniform_(tensor)
+    save_model(tmp_path / "lab.safetensors", net, mode="lab", training={})
+    return tmp_path / "lab.safetensors", net
+
+
+def test_both_networks_of_lab_come_back_exactly_with_their_statistics(saved_lab, monkeypatch):
+    path, net = saved_lab
+    # As in a process that has made no network yet: the bins are not to be found on device meta.
+    ab_bins.cache_clear()
+    loaded, card = load_model(path)
+    assert isinstance(loaded, LabNet)
+    assert card.mode == "lab"
+    assert loaded.color.config == COLORS
+    assert (loaded.luminance and loaded.luminance.config) == (net.luminance and GRAY)
+    assert loaded.state_dict().keys() == net.state_dict().keys()
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert loaded.state_dict()["color.head_norm.num_batches_tracked"].dtype == torch.int64
+    assert "color.prior" in loaded.state_dict()
+    luma = torch.rand(1, 1, 20, 28)
+    with torch.no_grad():
+        assert torch.equal(loaded.color(luma), net.eval().color(luma))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        "[]", "{}", '{"color": {}}', '{"color": [], "luminance": null}',
+        '{"color": null, "luminance": null}',
+        json.dumps({"color": {"widths": [4]}, "luminance": None}),
+        json.dumps({"color": {}, "luminance": {"widths": [4, 6]}}),
+    ],
+)  # fmt: skip
+def test_a_file_of_lab_that_does_not_fit_its_description_is_refused(saved_lab, net):
+    with pytest.raises(ValueError, match="does not fit its own description"):
+        load_model(rewritten(saved_lab[0], net=net))
 
 
 def test_the_memory_format_of_training_does_not_matter(saved):
@@ -83,8 +139,8 @@ def test_weights_of_half_precision_are_used_in_full(saved):
 
 def test_saving_replaces_at_once_and_leaves_nothing_else(saved):
     path, net = saved
-    save_model(path, net, mode="lab", training={})
-    assert load_model(path)[1].mode == "lab"
+    save_model(path, net, mode="color", training={})
+    assert load_model(path)[1].mode == "color"
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -112,12 +112,12 @@ def test_a_missing_folder_is_named(tmp_path, capsys):
 def test_unknown_names_list_what_there_is(make_shards, tmp_path, capsys):
     shards = make_shards([(64, 64)])
     train = ["train", "--shards", shards, "--out", tmp_path / "run", "--crop-px", 32]
-    assert "there are: creased_print, faded_print, " in mistake(
+    assert "there are: awgn, creased_print, faded_print, " in mistake(
         capsys, *train, "--recipe", "daguerreotype"
     )
     assert "there are: tiny, base, large" in mistake(capsys, *train, "--preset", "huge")
     assert "use auto, cpu, cuda" in mistake(capsys, *train, "--device", "abacus")
-    assert "there are: creased_print, faded_print, " in mistake(
+    assert "there are: awgn, creased_print, faded_print, " in mistake(
         capsys, "demo", "--recipe", "daguerreotype", "--out", tmp_path / "demo"
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
@@ -193,10 +193,12 @@ def test_shard_train_restore_is_one_way(make_photos, tmp_path, capsys):
     assert main([str(word) for word in train]) == 0
     assert "all pairs seen: 32 pairs" in capsys.readouterr().out
     assert {path.name for path in run_folder.iterdir()} == {
-        "config.json", "log.jsonl", "model.safetensors",
+        "checkpoints", "config.json", "curve.svg", "log.jsonl", "model.safetensors", "tensorboard",
     }  # fmt: skip
-    again = mistake(capsys, *train)
-    assert "holds a model already" in again
+    assert main([str(word) for word in train]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main([str(word) for word in [*train, "--lr", 0.5]]) == 2
+    assert "settings (train.lr: 0.001 -> 0.5)" in capsys.readouterr().err
 
     restore = ["restore", photos, "--out", tmp_path / "restored", "--model", run_folder]
     assert main([str(word) for word in restore]) == 0

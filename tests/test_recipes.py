@@ -116,8 +116,29 @@ def test_wear_shows_and_leaves_most_of_a_picture(name, textures):
     assert sorted(hidden)[20] <= 0.1
     assert sorted(hidden)[-6] <= 0.25
     assert sorted(hidden)[-3] <= 0.4
-    # All but a cutting have dust at least.
-    assert sum(share > 0 for share in hidden) >= (10 if name == "newspaper" else 36)
+    # All but a cutting have dust at least, unless they are meant to hide nothing.
+    least = {"newspaper": 10, "awgn": 0, "tones": 0}.get(name, 36)
+    assert sum(share > 0 for share in hidden) >= least
+    assert least or max(hidden) == 0
+
+
+def test_awgn_is_as_noisy_as_denoisers_are_trained_for():
+    gray, keys = torch.full((64, 3, 48, 48), 0.5), torch.arange(64)
+    aged, clean, _ = Ageing("awgn")(gray, keys)
+    levels = (255 * (aged - clean)).flatten(1).std(1).sort().values
+    # Evenly from 0 to 50 levels.
+    assert levels[0] < 4
+    assert 46 < levels[-1] < 51
+    assert levels.mean() == pytest.approx(25, abs=5)
+
+
+def test_tones_changes_tones_of_some_grain_of_some_and_nothing_of_some():
+    gray, keys = torch.full((64, 3, 48, 48), 0.3), torch.arange(64)
+    aged, clean, _ = Ageing("tones", mode="grayscale")(gray, keys)
+    other = ((aged - clean).mean((1, 2, 3)).abs() > 0.004).float().mean()
+    grainy = ((aged - clean).flatten(1).std(1) > 0.002).float().mean()
+    assert 0.25 < other < 0.75
+    assert 0.25 < grainy < 0.75
 
 
 def test_a_recipe_finds_itself():

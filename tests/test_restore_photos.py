@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from agedphoto.restore import Restorer, plan_jobs, restore_photos
 from agedphoto.restore.photos import Job, Restored
-from agedphoto.train import ModelCard, UNet, UNetConfig
+from agedphoto.train import ModelCard, UNet, UNetConfig, net_shape
 
 RGB = astronaut()[60:100, 200:256]
 GRAY16 = RGB[:, :, 1].astype(np.uint16) * 200 + 9
@@ -27,13 +27,13 @@ def restorer() -> Restorer:
     generator = torch.Generator().manual_seed(0)
     for weight in net.parameters():
         torch.nn.init.normal_(weight, 0, 0.5 / weight[0].numel() ** 0.5, generator=generator)
-    return Restorer(net, ModelCard(mode="grayscale", net=net.config, training={}), device="cpu")
+    return Restorer(net, ModelCard(mode="grayscale", net=net_shape(net), training={}), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def colorizer() -> Restorer:
     net = UNet(UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1, out_channels=3))
-    return Restorer(net, ModelCard(mode="rgb", net=net.config, training={}), device="cpu")
+    return Restorer(net, ModelCard(mode="rgb", net=net_shape(net), training={}), device="cpu")
 
 
 def touch(root: Path, *names: str) -> Path:

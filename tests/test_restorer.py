@@ -6,22 +6,47 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kornia.color import lab_to_rgb
 from PIL import Image
-from skimage.color import rgb2ycbcr
+from skimage.color import lab2rgb, rgb2lab, rgb2ycbcr
 from skimage.data import astronaut
 
 from agedphoto.restore import Restorer, shipped_models
 from agedphoto.restore import restorer as module
+from agedphoto.restore.colorize import colorize
 from agedphoto.synth import MODES, Mode
-from agedphoto.train import ModelCard, UNet, UNetConfig, net_config, save_model
+from agedphoto.train import (
+    ColorNet,
+    ColorNetConfig,
+    LabNet,
+    ModelCard,
+    Net,
+    UNet,
+    UNetConfig,
+    net_config,
+    net_shape,
+    save_model,
+)
 
 RGB = astronaut()[60:101, 200:253]
 GRAY = RGB[:, :, 1].copy()
 
 
-def make_net(mode: Mode, seed: int = 0) -> UNet:
+def make_color_net(seed: int = 0) -> ColorNet:
+    """A small network that colours pictures somehow."""
+    config = ColorNetConfig(widths=(4, 8, 8, 8), blocks=(0, 0, 0, 0), attention_blocks=1, heads=2)
+    net = ColorNet(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, 0, 1.0, generator=generator)
+    return net
+
+
+def make_net(mode: Mode) -> Net:
     """A small network that changes pictures, but not beyond recognition."""
+    return LabNet(make_color_net(), make_unet("grayscale")) if mode == "lab" else make_unet(mode)
+
+
+def make_unet(mode: Mode, seed: int = 0) -> UNet:
     shape = net_config("tiny", mode)
     net = UNet(
         UNetConfig(
@@ -36,9 +61,9 @@ def make_net(mode: Mode, seed: int = 0) -> UNet:
     return net
 
 
-def make_restorer(mode: Mode = "grayscale", net: UNet | None = None) -> Restorer:
+def make_restorer(mode: Mode = "grayscale", net: Net | None = None) -> Restorer:
     net = make_net(mode) if net is None else net
-    return Restorer(net, ModelCard(mode=mode, net=net.config, training={}), device="cpu")
+    return Restorer(net, ModelCard(mode=mode, net=net_shape(net), training={}), device="cpu")
 
 
 class Brighter(UNet):
@@ -50,10 +75,10 @@ class Brighter(UNet):
 
 
 def brighter(mode: Mode = "grayscale") -> Restorer:
-    return make_restorer(mode, Brighter(make_net(mode).config))
+    return make_restorer(mode, Brighter(make_unet(mode).config))
 
 
-def applied(net: UNet, pixels: np.ndarray) -> np.ndarray:
+def applied(net: Net, pixels: np.ndarray) -> np.ndarray:
     """What the network itself answers to (C, H, W) in [0, 1]."""
     with torch.no_grad():
         return net(torch.from_numpy(pixels.astype(np.float32))[None])[0].numpy()
@@ -175,11 +200,27 @@ def test_color_gives_what_the_network_answers_to_the_colours():
     assert np.abs(restored - answer.transpose(1, 2, 0) * 255).max() < 0.51
 
 
-def test_lab_answers_are_converted_to_srgb():
-    answer = applied(make_net("lab"), luma(RGB)[None] / 255)
-    lab = torch.from_numpy(answer * np.array([100, 110, 110], np.float32)[:, None, None])
-    expected = lab_to_rgb(lab[None])[0].permute(1, 2, 0).numpy() * 255
-    assert np.abs(make_restorer("lab")(RGB) - expected).max() < 0.51
+@pytest.mark.parametrize("packed", [True, False])
+def test_lab_gives_colours_to_the_luminance_that_is_restored_if_it_can_be(packed):
+    gray = luma(RGB) / 255
+    if packed:
+        gray = applied(make_unet("grayscale"), gray[None]).clip(0, 1)[0]
+    with torch.no_grad():
+        ab = colorize(make_color_net(), torch.from_numpy(gray.astype(np.float32))[None, None])
+    lightness = rgb2lab(np.dstack([gray] * 3))[:, :, :1]
+    expected = lab2rgb(np.dstack([lightness, ab[0].permute(1, 2, 0).numpy()])) * 255
+    net = LabNet(make_color_net(), make_unet("grayscale") if packed else None)
+    restored = make_restorer("lab", net)(RGB).astype(int)
+    assert np.abs(restored - expected).max() < 0.6
+    assert np.ptp(restored, axis=2).max() > 20, "there are colours"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_lab_counts_its_colours_as_a_tile(packed):
+    net = LabNet(make_color_net(), make_unet("grayscale") if packed else None)
+    restorer, done = make_restorer("lab", net), []
+    restorer(RGB, on_tile=lambda: done.append(1))
+    assert len(done) == restorer.count_tiles(*RGB.shape[:2]) == 1 + packed
 
 
 def test_colours_of_a_colour_photo_are_kept():

@@ -47,3 +47,31 @@ def test_no_half_life_keeps_nothing_of_the_average():
 def test_batches_of_any_size_average_alike():
     one = ema_decay(seen=10**9, batch=64, half_life=10_000)
     assert ema_decay(seen=10**9, batch=1, half_life=10_000) == pytest.approx(math.pow(one, 1 / 64))
+
+
+def test_the_exponential_rate_is_that_of_keras():
+    """`LearningRateScheduler(lambda epoch, lr: lr * 0.95 if epoch else lr)`, epoch by epoch."""
+    expected = 2e-4
+    for epoch in range(40):
+        expected = expected * 0.95 if epoch else expected
+        for part in (0.0, 0.5, 0.999):
+            rate = learning_rate(
+                2e-4, schedule="exponential", seen=10**6, warmup=0, progress=0.5,
+                epochs=epoch + part, decay=0.95,
+            )  # fmt: skip
+            assert rate == pytest.approx(expected)
+
+
+def test_plateau_is_the_share_that_is_left_and_constant_is_constant():
+    options = {"seen": 10**6, "warmup": 0, "progress": 0.7, "epochs": 9.0}
+    assert learning_rate(2.0, schedule="plateau", share=0.25, **options) == 0.5
+    assert learning_rate(2.0, schedule="constant", **options) == 2.0
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "exponential", "plateau", "constant"])
+def test_every_schedule_warms_up(schedule):
+    rates = [
+        learning_rate(1.0, schedule=schedule, seen=seen, warmup=100, progress=0)
+        for seen in (0, 49, 99)
+    ]
+    assert rates == pytest.approx([0.01, 0.5, 1.0])

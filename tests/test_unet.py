@@ -1,12 +1,16 @@
 """The network: does nothing untrained, takes any size, scales with its input, has no biases."""
 
+import dataclasses
 import itertools
 
 import pytest
 import torch
 
-from agedphoto.synth import MODES
+from agedphoto.synth import Mode
 from agedphoto.train import PRESETS, UNet, UNetConfig, find_preset, net_config
+
+MODES: tuple[Mode, ...] = ("grayscale", "rgb", "color")
+"""Mode lab has networks of its own."""
 
 SMALL = {"widths": (4, 6, 8), "blocks": 1, "middle_blocks": 1}
 
@@ -34,11 +38,6 @@ def test_an_untrained_network_returns_its_input_exactly(preset, mode):
     expected = aged.expand(-1, config.out_channels, -1, -1).clone()
     expected[:, config.residual_channels :] = 0
     assert torch.equal(answer, expected)
-
-
-def test_only_lab_starts_from_gray_and_not_from_its_input():
-    kept = {mode: net_config("tiny", mode).residual_channels for mode in MODES}
-    assert kept == {"grayscale": 1, "rgb": 3, "lab": 1, "color": 3}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 5), (7, 64), (8, 8), (17, 33)])
@@ -88,6 +87,64 @@ def test_pictures_of_a_batch_do_not_meet():
     torch.testing.assert_close(together, alone)
 
 
+def with_mask(config: UNetConfig, seed: int = 0) -> tuple[UNet, UNet]:
+    """The same restoring weights without and with a head for the mask."""
+    plain = trained(config, seed)
+    headed = trained(dataclasses.replace(config, mask_head=True), seed)
+    headed.load_state_dict(headed.state_dict() | plain.state_dict())
+    return plain, headed
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (17, 33)])
+@pytest.mark.parametrize("mode", MODES)
+def test_the_mask_has_one_logit_a_pixel(mode, size):
+    channels = net_config("tiny", mode)
+    net = trained(
+        UNetConfig(
+            **SMALL, in_channels=channels.in_channels, out_channels=channels.out_channels,
+            residual_channels=channels.residual_channels, mask_head=True,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        restored, logits = net(noise(2, channels.in_channels, *size), with_mask=True)
+    assert restored.shape == (2, channels.out_channels, *size)
+    assert logits.shape == (2, 1, *size)
+
+
+def test_an_untrained_mask_says_that_damage_is_rare_everywhere():
+    net = UNet(UNetConfig(**SMALL, mask_head=True))
+    with torch.no_grad():
+        _, logits = net(noise(2, 1, 16, 24), with_mask=True)
+    assert torch.equal(logits, torch.full_like(logits, -4.0))
+    assert torch.sigmoid(logits).mean().item() == pytest.approx(0.02, abs=0.003)
+
+
+def test_the_mask_head_changes_nothing_about_the_restored_answer():
+    plain, headed = with_mask(UNetConfig(**SMALL))
+    aged = noise(2, 1, 21, 34)
+    with torch.no_grad():
+        alone, beside = headed(aged), headed(aged, with_mask=True)[0]
+        assert torch.equal(alone, plain(aged))
+        assert torch.equal(beside, plain(aged))
+
+
+def test_a_mask_asked_of_a_network_without_a_head_is_an_error():
+    with pytest.raises(ValueError, match="no mask head; it was trained with mask_weight 0"):
+        UNet(UNetConfig(**SMALL))(noise(1, 1, 8, 8), with_mask=True)
+
+
+@pytest.mark.parametrize("factor", [0.01, 3.0])
+def test_a_network_with_a_mask_head_still_scales_with_its_input(factor):
+    net, aged = with_mask(UNetConfig(**SMALL))[1].double(), noise(1, 1, 24, 40).double()
+    with torch.no_grad():
+        answer, logits = net(aged, with_mask=True)
+        assert (answer - aged).abs().max() > 0.1
+        scaled, other = net(factor * aged, with_mask=True)
+    torch.testing.assert_close(scaled, factor * answer)
+    # The mask has a bias of its own.
+    assert (other - factor * logits).abs().max() > 0.1
+
+
 def expected_parameters(config: UNetConfig) -> int:
     """Count from the definition: 3x3 convolutions, two a block, and 2x2 ones between levels."""
     square, widths = config.unshuffle**2, config.widths
@@ -98,9 +155,12 @@ def expected_parameters(config: UNetConfig) -> int:
 
 
 @pytest.mark.parametrize(("preset", "millions"), [("tiny", 0.58), ("base", 6.42), ("large", 26.0)])
-def test_presets_have_the_parameters_of_their_definition(preset, millions):
-    net = UNet(find_preset(preset))
-    assert net.num_parameters == expected_parameters(net.config)
+@pytest.mark.parametrize("mode", MODES)
+def test_presets_have_the_parameters_of_their_definition(preset, millions, mode):
+    config = net_config(preset, mode, mask_head=True)
+    head = config.unshuffle**2 * (9 * config.widths[0] + 1)
+    net = UNet(config)
+    assert net.num_parameters == expected_parameters(config) + head
     assert net.num_parameters / 1e6 == pytest.approx(millions, rel=0.02)
 
 

@@ -7,7 +7,7 @@ from .lab import LabNet
 from .loop import FinishedError, StoppedError, TrainResult, describe, measure, train, validate
 from .metrics import Quality, picture_quality, psnr_db
 from .objectives import make_objective, net_config
-from .run_folder import RunFolder
+from .run_folder import FolderError, RunFolder
 from .unet import PRESETS, UNet, UNetConfig, find_preset
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ColorNet",
     "ColorNetConfig",
     "FinishedError",
+    "FolderError",
     "LabNet",
     "ModelCard",
     "Net",

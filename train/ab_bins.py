@@ -5,6 +5,7 @@ answers how likely each is need not (Zhang, Isola, Efros, "Colorful image colori
 CIC below). There are 261 such cells among the 8-bit colours of sRGB.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -27,14 +28,16 @@ def ab_bins() -> Float[Tensor, "Q 2"]:
     For every a and b that a colour has, some colour on the surface of the cube of sRGB has them
     too, so its six sides are enough: the same cells as of all 2**24 colours, thirty times faster.
     """
-    steps = torch.arange(256, dtype=torch.float64) / 255
-    first, second = torch.meshgrid(steps, steps, indexing="ij")
-    sides = []
-    for end in (torch.zeros_like(first), torch.ones_like(first)):
-        sides += [(end, first, second), (first, end, second), (first, second, end)]
-    lab = clean_in_mode(torch.stack([torch.stack(side) for side in sides]), "lab")
-    ab = lab[:, 1:].movedim(1, -1).reshape(-1, 2) * torch.tensor(LAB_SCALE[1:])
-    return (ab / STEP).round().unique(dim=0).float() * STEP
+    # Networks are also made without memory for their weights, on device meta.
+    with torch.device("cpu"):
+        steps = torch.arange(256, dtype=torch.float64) / 255
+        first, second = torch.meshgrid(steps, steps, indexing="ij")
+        sides = []
+        for end in (torch.zeros_like(first), torch.ones_like(first)):
+            sides += [(end, first, second), (first, end, second), (first, second, end)]
+        lab = clean_in_mode(torch.stack([torch.stack(side) for side in sides]), "lab")
+        ab = lab[:, 1:].movedim(1, -1).reshape(-1, 2) * torch.tensor(LAB_SCALE[1:])
+        return (ab / STEP).round().unique(dim=0).float() * STEP
 
 
 def num_bins() -> int:
@@ -116,10 +119,9 @@ def mean_of_bins(shares: Float[Tensor, "B Q h w"]) -> Float[Tensor, "B 2 h w"]:
     return torch.stack(((shares * a).sum(1), (shares * b).sum(1)), 1)
 
 
-@cache
 def ab_bins_on(device: torch.device) -> Float[Tensor, "Q 2"]:
     """Return the centres on a device; kept there, for copying them would make the host wait."""
-    return ab_bins().to(device)
+    return _tables(device)[0]
 
 
 _NEAR = 25
@@ -132,9 +134,19 @@ def _cell_of(ab: Tensor) -> Tensor:
     return cell[:, 0] * (2 * _REACH + 1) + cell[:, 1]
 
 
-@cache
 def _nearest(device: torch.device) -> Int[Tensor, "cells _NEAR"]:
     """Return the numbers of the bins nearest to the middle of each cell, nearest first."""
+    return _tables(device)[1]
+
+
+@cache
+def _make_tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what `ab_bins_on` and `_nearest` do."""
     axis = torch.arange(-_REACH, _REACH + 1) * STEP
     distance = torch.cdist(torch.cartesian_prod(axis, axis), ab_bins())
-    return distance.argsort(dim=1, stable=True)[:, :_NEAR].to(device)
+    nearest = distance.argsort(dim=1, stable=True)[:, :_NEAR]
+    return ab_bins().to(device), nearest.to(device)
+
+
+# Compiled code calls it: it would look inside, past the cache, and make the tables in every step.
+_tables: Callable[[torch.device], tuple[Tensor, Tensor]] = torch.compiler.disable(_make_tables)

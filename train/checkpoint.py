@@ -82,7 +82,7 @@ def load_model(path: Path, *, device: torch.device | None = None) -> tuple[Net, 
             },
             assign=True,
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit its own description: {error}") from error
     card = ModelCard(
         mode=mode,

@@ -6,7 +6,6 @@ Residual convolutions with skips that are added, as `unet.py`; BatchNorm below h
 self-attention at a sixteenth, for what a thing is depends on what is around it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +42,8 @@ class ColorNetConfig:
     """Share of the channels at 1/16 that training leaves out."""
     rebalance_mix: float = 0.5
     """How much of a uniform prior is mixed in before rare colours are given more weight."""
+    long_side_px: int = 192
+    """Long side of the pictures it learns from; it colours best what it sees at about this size."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -56,6 +57,10 @@ class ColorNetConfig:
         for name in ("up_blocks", "attention_blocks"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.long_side_px < self.stride:
+            raise ValueError(
+                f"long_side_px must be at least {self.stride} (stride), got {self.long_side_px}"
+            )
         if self.heads < 1 or self.widths[-1] % self.heads:
             raise ValueError(f"heads must divide {self.widths[-1]} (last width), got {self.heads}")
         if not 0 <= self.dropout < 1:
@@ -73,7 +78,11 @@ class ColorNetConfig:
 
 COLOR_PRESETS: dict[str, ColorNetConfig] = {
     "tiny": ColorNetConfig(
-        widths=(16, 32, 64, 128), blocks=(1, 1, 1, 1), attention_blocks=1, heads=4
+        widths=(16, 32, 64, 128),
+        blocks=(1, 1, 1, 1),
+        attention_blocks=1,
+        heads=4,
+        long_side_px=128,
     ),
     "base": ColorNetConfig(
         widths=(32, 64, 128, 320), blocks=(1, 2, 2, 1), attention_blocks=2, heads=5
@@ -220,7 +229,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, ignored: Tensor | None) -> Tensor:
         """Attend to all places but those whose `ignored` (B, places) is far below 0."""
-        B, C, H, W = x.shape
+        _, C, H, W = x.shape
         tokens = self.query_key_value(self.norm(x)).flatten(2).mT
         q, k, v = tokens.unflatten(2, (3, self.heads, C // self.heads)).permute(2, 0, 3, 1, 4)
         bias = None if ignored is None else ignored[:, None, None].to(q.dtype)
@@ -240,11 +249,3 @@ def _ignored_tokens(inside: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
 
 def _blocks(width: int, count: int, *, norm: bool) -> nn.Sequential:
     return nn.Sequential(*(ColorBlock(width, norm=norm) for _ in range(count)))
-
-
-__all__: Sequence[str] = [
-    "COLOR_PRESETS",
-    "ColorNet",
-    "ColorNetConfig",
-    "keyed_dropout",
-]

@@ -1,8 +1,8 @@
 """How to train: one dataclass, which is the command line's options and is saved as config.json."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..synth.keys import check_seed
 from .losses import Loss
@@ -102,6 +102,13 @@ class TrainConfig:
                     f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
                 )
         check_seed(self.init_seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON; what is infinite is None."""
+        return {
+            name: None if isinstance(value, float) and math.isinf(value) else value
+            for name, value in asdict(self).items()
+        }
 
     @property
     def needs_validation(self) -> bool:

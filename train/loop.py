@@ -118,6 +118,7 @@ def train(
 
     # Resume.
     state = folder.load()
+    _check_shared(0 if state is None else state["seen"], run, alone=alone)
     if state is not None:
         net.load_state_dict(state["net"])
         pairs.load_state_dict(state["pairs"])
@@ -156,18 +157,26 @@ def train(
     if main:
         if state is None:
             folder.begin(described)
+        folder.sweep()
         log = folder.cut_log(seen)
     del state
     board = Board(run, seen=seen) if main and config.tensorboard else None
     held_out = (validation or [])[pairs.rank :: pairs.world_size]
 
     def save() -> None:
+        # Each rank knows the losses of its own pairs since the last record.
+        counted = stepper.state_dict()
+        if not alone:
+            dist.all_reduce(counted["loss"])
+            counted["loss"] /= dist.get_world_size()
+        if not main:
+            return
         folder.save(
             {
                 "net": net.state_dict(),
                 "average": average.state_dict(),
                 "optimiser": optimiser.state_dict(),
-                "stepper": stepper.state_dict(),
+                "stepper": counted,
                 "pairs": pairs.state_dict(),
                 "seen": seen,
                 "steps": steps,
@@ -190,7 +199,7 @@ def train(
     global_batch = _global(pairs) * config.accumulate
     pairs_an_epoch = len(pairs) * _global(pairs)
     agreement = Agreement(alone=alone, seconds=before_s)
-    begun = saved = time.perf_counter()
+    begun, saved = time.perf_counter(), before_s
     first_seen, stop, interrupted = seen, "", ""
     with bar, noting_signals() as asked:
         for batches in _grouped(pairs, config.accumulate):
@@ -243,7 +252,8 @@ def train(
             # Log.
             if stop or summary or _passed(config.log_every, seen, global_batch):
                 tally = stepper.tally()
-                if tally["longest_row"] >= min(config.max_bad_steps, steps):
+                none_taken = bool(stop) and tally["skipped"] == steps
+                if tally["longest_row"] >= config.max_bad_steps or none_taken:
                     reason = f"{tally['longest_row']} steps in a row without a finite gradient"
                     raise FloatingPointError(_diverged(seen, config, reason))
                 if not _is_finite(average):
@@ -272,13 +282,15 @@ def train(
                 bar.set_postfix(_postfix(record), refresh=False)
 
             # Keep.
-            if interrupted or time.perf_counter() - saved >= 60 * config.checkpoint_minutes:
-                if main and not stop:
-                    save()
-                saved = time.perf_counter()
+            if not stop and (interrupted or elapsed - saved >= 60 * config.checkpoint_minutes):
+                save()
+                saved = elapsed
             if stop or interrupted:
                 break
     agreement.close()
+    if interrupted and not alone:
+        # A launcher ends the others as soon as one rank has left; the checkpoint comes first.
+        dist.all_reduce(torch.zeros(()))
     if board:
         board.close()
     if interrupted and not stop:
@@ -390,22 +402,17 @@ def describe(
     fine_tuned: bool = False,
 ) -> dict[str, Any]:
     """Return all that the training depends on, and what it implies, as plain data."""
-    settings = {
-        name: None if isinstance(value, float) and math.isinf(value) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
     return {
-        "train": settings,
+        "train": config.to_dict(),
         "net": net_shape(_as_model(net, luminance)),
         "fine_tuned": fine_tuned,
         "pairs": {
-            "mode": pairs.ageing.mode,
-            "recipe": pairs.ageing.recipe.to_dict(),
             **{
-                name: value
+                "recipe_hash" if name == "recipe" else name: value
                 for name, value in pairs.state_dict().items()
                 if name not in ("version", "epoch", "samples")
             },
+            "recipe": pairs.ageing.recipe.to_dict(),
         },
         "implied": {
             "parameters": sum(weight.numel() for weight in net.parameters()),
@@ -481,6 +488,19 @@ def _global(pairs: AgedPairs) -> int:
 def _passed(every: int, seen: int, batch: int) -> bool:
     """Whether the last step has reached or passed a multiple of `every` pairs."""
     return seen // every > (seen - batch) // every
+
+
+def _check_shared(seen: int, run: Path, *, alone: bool) -> None:
+    """Raise ValueError unless all ranks have read the same checkpoint."""
+    if alone:
+        return
+    found: list[int] = [0] * dist.get_world_size()
+    dist.all_gather_object(found, seen)
+    if len(set(found)) > 1:
+        raise ValueError(
+            f"ranks found checkpoints of {', '.join(f'{one:,}' for one in sorted(set(found)))} "
+            f"pairs in {run}; the folder must be shared by all hosts"
+        )
 
 
 def _is_finite(net: nn.Module) -> bool:

@@ -12,8 +12,10 @@ Every file appears under its name when it is whole; log.jsonl grows by lines.
 
 import json
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -26,6 +28,8 @@ CONFIG_NAME = "config.json"
 CURVE_NAME = "curve.svg"
 CHECKPOINTS = "checkpoints"
 VERSION = 1
+MOST_SHOWN = 40
+"""Characters of a setting that differs."""
 
 FREE_SETTINGS = (
     "checkpoint_minutes",
@@ -36,6 +40,10 @@ FREE_SETTINGS = (
     "max_bad_steps",
 )
 """Of the training: they change nothing about the weights, and may change when it goes on."""
+
+
+class FolderError(ValueError):
+    """What is in a folder does not go with the training that was asked for; nothing was touched."""
 
 
 class RunFolder:
@@ -74,7 +82,7 @@ class RunFolder:
         """Refuse a folder that holds another training.
 
         Raises:
-            ValueError: Names every setting that differs.
+            FolderError: Names every setting that differs.
         """
         self.check_foreign()
         path = self.path / CONFIG_NAME
@@ -83,26 +91,26 @@ class RunFolder:
         try:
             before = json.loads(path.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(
+            raise FolderError(
                 f"{path} cannot be read: {error}; choose another folder, or move it away"
             ) from error
         old, new = _settings(before), _settings(json.loads(json.dumps(described)))
         changed = [
-            f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"
+            f"{name}: {_short(old, name)} -> {_short(new, name)}"
             for name in sorted(old.keys() | new.keys())
             if old.get(name) != new.get(name)
         ]
         if changed:
-            raise ValueError(
+            raise FolderError(
                 f"{self.path} holds a training with other settings ({'; '.join(changed)}); give "
                 "the old ones to go on with it, choose another folder, or start from its weights "
                 f"with --init {self.path}"
             )
 
     def check_foreign(self) -> None:
-        """Raise ValueError if there is a model that no training here has made."""
+        """Raise FolderError if there is a model that no training here has made."""
         if self.finished and not self.started:
-            raise ValueError(
+            raise FolderError(
                 f"{self.path} holds a model already; choose another folder or move it away"
             )
 
@@ -115,23 +123,22 @@ class RunFolder:
         but tensors and plain data.
 
         Raises:
-            ValueError: If it cannot be read.
+            FolderError: If it cannot be read.
         """
         paths = self.checkpoints()
         if not paths:
             return None
         newest = paths[-1]
         try:
-            state = torch.load(newest, map_location="cpu", weights_only=True)
-            if state["version"] != VERSION:
-                raise ValueError(f"version {state['version']}, expected {VERSION}")
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError,
-                pickle.UnpicklingError) as error:  # fmt: skip
-            remedy = "remove it to go on from the one before" if paths[:-1] else "move it away"
-            raise ValueError(
-                f"{newest} is not a readable checkpoint ({error}); {remedy}"
-            ) from error
-        return state
+            return _read_checkpoint(newest)
+        except (OSError, ValueError) as error:
+            remedy = (
+                "remove it to go on from the one before"
+                if paths[:-1]
+                else "remove it to train from the start"
+            )
+            reason = getattr(error, "strerror", None) or error
+            raise FolderError(f"{newest} cannot be read: {reason}; {remedy}") from error
 
     def save(self, state: dict[str, Any], *, keep: int) -> None:
         """Write a checkpoint, then remove all but the newest few.
@@ -141,9 +148,22 @@ class RunFolder:
         """
         path = self.path / CHECKPOINTS / f"{state['seen']:012d}.pt"
         with replacing(path) as file:
-            torch.save(state | {"version": VERSION}, file)
+            writer = _Writer(file)
+            try:
+                torch.save(state | {"version": VERSION}, writer)
+            except RuntimeError:
+                # torch reports a full disk as a position that it did not expect.
+                if writer.error is None:
+                    raise
+                raise writer.error from None
         for old in self.checkpoints()[:-keep]:
             old.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what those who were killed while writing have left; nobody may be writing."""
+        for folder in (self.path, self.path / CHECKPOINTS):
+            for part in folder.glob(".*.part"):
+                part.unlink(missing_ok=True)
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
@@ -173,6 +193,50 @@ class RunFolder:
         """Add a record to the log."""
         with (self.path / LOG_NAME).open("a") as file:
             file.write(json.dumps(record) + "\n")
+
+
+class _Writer:
+    """Remembers why a write has failed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; raise ValueError or OSError with the reason if it is none."""
+    try:
+        # torch writes checksums, but does not look at them.
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():
+                raise zipfile.BadZipFile(damaged)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Its own message recommends to read the file without regard to what it may do.
+        raise ValueError("it holds more than tensors and plain data") from error
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, LookupError, TypeError,
+            ValueError) as error:  # fmt: skip
+        raise ValueError("it is damaged, or no checkpoint") from error
+    version = state.get("version") if isinstance(state, dict) else None
+    if version != VERSION:
+        raise ValueError(f"its version is {version}, expected {VERSION}")
+    return state
+
+
+def _short(settings: dict[str, Any], name: str) -> str:
+    """Return a setting to show in one line; a recipe's defects would fill a page."""
+    value = str(settings.get(name, "not set"))
+    return value if len(value) <= MOST_SHOWN else f"{value[: MOST_SHOWN - 3]}..."
 
 
 def _settings(described: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,12 @@ def noting_signals() -> Iterator[Asked]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    # What is ignored stays so: nohup, and shells for what they run in the background, ask for it.
+    before = {
+        number: handler
+        for number in SIGNALS
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
 
     first = 0.0
 
@@ -39,7 +44,7 @@ def noting_signals() -> Iterator[Asked]:
                 signal.signal(each, handler)
             signal.raise_signal(number)
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
         yield asked

@@ -80,6 +80,8 @@ class Stepper:
         for group in self._optimiser.param_groups:
             group["lr"] = lr
         self._optimiser.zero_grad(set_to_none=True)
+        # Statistics of normalisation move as soon as the network runs.
+        buffers = [buffer.clone() for buffer in self._buffers]
         loss = torch.zeros((), device=self._device)
         for number, batch in enumerate(batches, start=1):
             if self._graphs:
@@ -101,7 +103,10 @@ class Stepper:
         self._optimiser.step()
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
-            for average, buffer in zip(self._average_buffers, self._buffers, strict=True):
+            for average, buffer, before in zip(
+                self._average_buffers, self._buffers, buffers, strict=True
+            ):
+                buffer.copy_(torch.where(taken, buffer, before))
                 average.copy_(buffer)
             self._count(taken, loss)
 

@@ -1,8 +1,7 @@
 """What a training knows of its own progress: the best measurement, and how long ago it was."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,8 +55,3 @@ class Plateau:
             return
         if seen - max(self.best.seen, self.since) >= self.patience:
             self.share, self.since = self.share * self.factor, seen
-
-
-def to_state(progress: Best | EarlyStopping | Plateau) -> dict[str, Any]:
-    """Return plain data."""
-    return asdict(progress)
