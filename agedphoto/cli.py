@@ -273,12 +273,13 @@ class Train:
     """Wear for the recipes that lay textures on photos: pack, endless, or a folder of scans."""
     crop_px: int = 128
     """Side of the square crops."""
-    long_side_px: int = 192
-    """Mode lab: what the long side of whole photos is brought down to."""
+    long_side_px: int | None = None
+    """Mode lab: what the long side of whole photos is brought down to; if not given the preset's,
+    128 for tiny, 192 for the others."""
     batch_size: int = 32
     """Pairs of a batch on each rank."""
-    crops_per_photo: int = 16
-    """Crops that an epoch takes of each photo."""
+    crops_per_photo: int | None = None
+    """Crops that an epoch takes of each photo; if not given 16, and of whole photos (lab) 1."""
     seed: int = 0
     """Of the order, the crops and the ageing."""
     decoder: Literal["auto", "cpu", "dali"] = "auto"

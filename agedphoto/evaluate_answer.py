@@ -9,12 +9,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from agedphoto.evaluate_cases import Levels, luma_levels, to_levels
-from agedphoto.restore.colorize import colorize
+from agedphoto.restore.colorize import colorize, with_colors
 from agedphoto.restore.restorer import AUTO_TILE_PX, OVERLAP_CELLS
 from agedphoto.restore.tiles import apply_tiled
 from agedphoto.synth import Mode
 from agedphoto.train import LabNet, UNet
-from agedphoto.train.color_metrics import lab_to_srgb, lightness
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,12 +81,7 @@ def _answer_of_two(
     luma = luma.clamp(0, 1)[None]
     ab = colorize(net.color, luma.to(device)).float().cpu()
     on_tile()
-    return Answer(picture=luma_picture, colors=_levels(_colored(luma, ab)[0]), hidden=hidden)
-
-
-def _colored(luma: Float[Tensor, "B 1 H W"], ab: Float[Tensor, "B 2 H W"]) -> Tensor:
-    """Give a gray picture its colours: L stays that of the gray."""
-    return lab_to_srgb(torch.cat([lightness(luma), ab], dim=1))
+    return Answer(picture=luma_picture, colors=_levels(with_colors(luma, ab)[0]), hidden=hidden)
 
 
 def _tiled(

@@ -57,9 +57,9 @@ def run_training(
     recipe: str | Recipe | None = None,
     textures: str = "pack",
     crop_px: int = 128,
-    long_side_px: int = 192,
+    long_side_px: int | None = None,
     batch_size: int,
-    crops_per_photo: int,
+    crops_per_photo: int | None = None,
     seed: int,
     device: str,
     valid_split: str = "valid",
@@ -82,9 +82,10 @@ def run_training(
         recipe: How photos age; None is the usual one of the mode, see `DEFAULT_RECIPE`.
         textures: For the recipes that lay textures on photos, see `find_textures`.
         crop_px: Side of the square crops.
-        long_side_px: Mode lab sees whole photos, of this size.
+        long_side_px: Mode lab sees whole photos, of this size; None is what the preset is for.
         batch_size: Pairs of a batch on each rank.
-        crops_per_photo: Crops that an epoch takes of each photo.
+        crops_per_photo: Crops that an epoch takes of each photo. None is 16, which decoding needs
+            to keep up, and 1 of whole photos, which are small enough to be kept.
         seed: Of the order, the crops and the ageing.
         device: See `find_device`; a rank of several has a GPU of its own.
         valid_split: To measure on; never a split to test on.
@@ -106,15 +107,17 @@ def run_training(
     place = _rank_device(device, world_size)
     RunFolder(out).check_foreign()
     whole = mode == "lab"
-    side_px = long_side_px if whole else crop_px
+    find_preset(config.preset)
+    side_px = (long_side_px or COLOR_PRESETS[config.preset].long_side_px) if whole else crop_px
     _check_sides(mode, config.preset, side_px)
     _check_luminance(mode, luminance)
     if recipe is None:
         recipe = DEFAULT_RECIPE[mode]
     has_validation = _check_validation(shards, valid_split, config)
     objective = make_objective(
-        mode=mode, preset=config.preset, loss=config.loss, mask_weight=config.mask_weight
-    )
+        mode=mode, preset=config.preset, loss=config.loss, mask_weight=config.mask_weight,
+        long_side_px=side_px,
+    )  # fmt: skip
     check_memory(
         objective.make_net, batch_size=batch_size, side_px=side_px, precision=config.precision,
         device=place, name="long_side_px" if whole else "crop_px",
@@ -130,7 +133,7 @@ def run_training(
         shards,
         **common,
         batch_size=batch_size,
-        crops_per_photo=crops_per_photo,
+        crops_per_photo=crops_per_photo or (1 if whole else 16),
         rank=rank,
         world_size=world_size,
         textures=find_textures(textures),
@@ -244,7 +247,6 @@ def _draw_curve(folder: RunFolder, warn: Callable[[str], None]) -> None:
 
 def _check_sides(mode: Mode, preset: str, side_px: int) -> None:
     """Pictures are to fill the network's coarsest level: it would see margins that no photo has."""
-    find_preset(preset)
     stride = COLOR_PRESETS[preset].stride if mode == "lab" else find_preset(preset).stride
     if side_px % stride or side_px < stride:
         name = "long_side_px" if mode == "lab" else "crop_px"
@@ -259,7 +261,9 @@ def _check_luminance(mode: Mode, luminance: Net | None) -> None:
         return
     if mode != "lab":
         raise ValueError(f"luminance is for mode lab, got mode {mode}; leave it out")
-    if isinstance(luminance, LabNet) or luminance.config.in_channels != 1:
+    if isinstance(luminance, LabNet) or (
+        (luminance.config.in_channels, luminance.config.out_channels) != (1, 1)
+    ):
         raise ValueError("luminance must be a model of mode grayscale; give another one")
 
 

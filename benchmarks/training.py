@@ -20,6 +20,7 @@ the photos of --kodak by the published protocol; shards must hold none of them.
 import datetime
 import json
 import math
+import os
 import statistics
 import subprocess
 import tempfile
@@ -61,6 +62,8 @@ PREFETCH_BATCHES = 64
 SAME_LOSS = 0.1
 """How far the loss may differ after the first steps, as a share."""
 MADE_PHOTOS = 16
+BUSY_LOAD = 0.5
+"""Processes a core that others may have running; rates of a busy machine vary tenfold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,11 @@ def main(options: Options) -> None:
     not_measured = [] if device.type == "cuda" else ["a GPU: it needs a CUDA device"]
     if not bf16_is_fast(device):
         not_measured.append(f"bf16: {device} does not do it in hardware")
+    load = _load_a_core()
+    if load > BUSY_LOAD:
+        not_measured.append(
+            f"an idle machine: {load:.1f} processes a core are waiting; figures are of what is left"
+        )
     if not options.kodak_seconds:
         not_measured.append("dB on Kodak: it needs --kodak-seconds, --kodak and --shards")
     matrix = _matrix_rates(device, options.runs)
@@ -146,7 +154,12 @@ def main(options: Options) -> None:
     for reason in not_measured:
         print(f"not measured: {reason}")
     if options.out:
-        measured = {"results": rows, "kodak": kodak, "matrix_flops_per_s": matrix}
+        measured = {
+            "results": rows,
+            "kodak": kodak,
+            "matrix_flops_per_s": matrix,
+            "load_a_core": load,
+        }
         _write(options, device, measured | {"not_measured": not_measured})
 
 
@@ -454,6 +467,11 @@ def _seconds(run: Callable[[], Any], times: int, device: torch.device) -> float:
 def _wait(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
+
+
+def _load_a_core() -> float:
+    """Return how many processes others have running, for each core; 0 where nobody counts."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..train.ab_bins import decode
-from ..train.color_metrics import lab_to_linear, lightness
+from ..train.color_metrics import lab_to_linear, lab_to_srgb, lightness
 from ..train.colornet import ColorNet
 
 SIZES = (1.0, 1.5)
@@ -81,6 +81,13 @@ def colorize(
     slope, offset = guided_coefficients(guide, ab, radius=_COLOR_RADIUS_PX, eps=_COLOR_EPS)
     coefficients = saturation * torch.cat((slope, offset), 1)
     return _enlarge(coefficients.to(luma.device), luma)
+
+
+def with_colors(
+    luma: Float[Tensor, "B 1 H W"], ab: Float[Tensor, "B 2 H W"]
+) -> Float[Tensor, "B 3 H W"]:
+    """Give gray pictures colours, in CIELAB units; return sRGB, as light as the gray is."""
+    return lab_to_srgb(torch.cat([lightness(luma), ab], dim=1))
 
 
 def clip_chroma(

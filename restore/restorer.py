@@ -14,10 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..datasets.photos import to_srgb
-from ..synth import LAB_SCALE, Mode, clean_in_mode, find_device, grayscale
+from ..synth import Mode, find_device, grayscale
 from ..train import LabNet, ModelCard, Net, UNet, load_model
-from ..train.color_metrics import lab_to_srgb
-from .colorize import colorize
+from .colorize import colorize, with_colors
 from .tiles import apply_tiled, check_tiles, count_tiles
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
@@ -173,20 +172,6 @@ class Restorer:
             raise ValueError(
                 f"not enough memory on {self.device} for tiles of {tile_px} px; use a smaller tile"
             ) from error
-
-
-def with_colors(luma: Tensor, ab: Tensor) -> Tensor:
-    """Give gray pictures their colours; they stay as light as the gray is.
-
-    Args:
-        luma: (B, 1, H, W) in [0, 1].
-        ab: (B, 2, H, W), CIELAB units.
-
-    Returns:
-        sRGB (B, 3, H, W) in [0, 1].
-    """
-    lightness = clean_in_mode(luma.expand(-1, 3, -1, -1), "lab")[:, :1] * LAB_SCALE[0]
-    return lab_to_srgb(torch.cat([lightness, ab], dim=1))
 
 
 def shipped_models() -> dict[str, Path]:

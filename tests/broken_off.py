@@ -68,7 +68,7 @@ def cut_rename(count: int, *, after: bool) -> None:
             die()
         return there
 
-    Path.replace = replace
+    Path.replace = replace  # type: ignore[method-assign,assignment]
 
 
 def cut_removal(count: int) -> None:

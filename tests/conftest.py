@@ -11,8 +11,8 @@ import pytest
 import torch
 from batches import CROP, SIZES
 from faulty_server import FaultyServer, serving
-from PIL import Image
 from nano import NANO, NANO_COLORS
+from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from agedphoto.datasets import AgedPairs, find_photos, write_shards

@@ -9,7 +9,7 @@ from torch import nn
 
 from agedphoto.datasets import Batch
 from agedphoto.synth import LAB_SCALE, Mode, aged_in_mode, clean_in_mode
-from agedphoto.train import ColorNetConfig, UNetConfig
+from agedphoto.train import ColorNetConfig, TrainConfig, UNetConfig
 from agedphoto.train.objectives import Objective, make_objective
 from agedphoto.train.step import Stepper
 
@@ -22,6 +22,13 @@ QUICK: dict[str, Any] = {
     "tensorboard": False,
 }  # fmt: skip
 """Settings for `TrainConfig`, with the fixture `nano`."""
+
+
+def quick(**changes: Any) -> TrainConfig:
+    """Return the settings of QUICK but for some."""
+    return TrainConfig(**QUICK | changes)
+
+
 WHOLE: dict[str, Any] = {"view": "whole", "long_side_px": 32, "recipe": "tones"}
 """For pairs of mode lab."""
 

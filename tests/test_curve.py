@@ -29,7 +29,7 @@ def lines(root: ElementTree.Element) -> list[list[tuple[float, float]]]:
     return [
         [
             (float(x), float(y))
-            for x, y in (point.split(",") for point in line.get("points").split())
+            for x, y in (point.split(",") for point in line.get("points", "").split())
         ]
         for line in root.iter(f"{SVG}polyline")
     ]

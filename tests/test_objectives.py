@@ -101,13 +101,14 @@ def test_scores_are_those_written_out(mode, mask_weight):
                 colors["clean_colorfulness"].append(m3(clean))
     assert len(errors) == 4
     expected = {
-        "psnr_db": psnr(np.mean(errors)), "mse": np.mean(errors), "ssim": np.mean(similarities),
+        "psnr_db": psnr(float(np.mean(errors))), "mse": np.mean(errors),
+        "ssim": np.mean(similarities),
     }  # fmt: skip
     if mask_weight:
         assert either > shared > 0
         expected["mask_iou"] = shared / either
     if mode != "rgb":
-        expected["identity_psnr_db"] = psnr(np.mean(identities))
+        expected["identity_psnr_db"] = psnr(float(np.mean(identities)))
     if mode != "grayscale":
         expected |= {name: np.mean(values) for name, values in colors.items()}
     assert found == pytest.approx(expected, rel=2e-3)
@@ -233,13 +234,12 @@ def test_the_colour_network_is_told_how_common_colours_are():
     objective = nano_objective("lab")
     net, batches = objective.make_net(), some_batches("lab")[:1]
     assert isinstance(net, ColorNet)
+    inside = batches[0].inside
+    assert inside is not None
     objective.prepare(net, batches, alone=True)
     assert net.prior.sum().item() == pytest.approx(1)
     ab = np.concatenate(
-        [
-            in_units(batches[0].clean[n : n + 1])[batches[0].inside[n, 0].numpy()][:, 1:]
-            for n in range(2)
-        ]
+        [in_units(batches[0].clean[n : n + 1])[inside[n, 0].numpy()][:, 1:] for n in range(2)]
     )
     common = decode(net.prior.log()[None, :, None, None], torch.ones(num_bins()), temperature=1.0)
     assert common.flatten().numpy() == pytest.approx(ab.mean(0), abs=1.5)

@@ -69,7 +69,8 @@ def make_restorer(mode: Mode = "grayscale", net: Net | None = None) -> Restorer:
 class Brighter(UNet):
     """Adds a tenth."""
 
-    def forward(self, aged):
+    def forward(self, aged, *, with_mask=False):  # type: ignore[override]
+        assert not with_mask
         assert not torch.is_grad_enabled()
         return aged + 0.1
 

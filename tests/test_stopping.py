@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from nano import QUICK, flat, make_batch
+from nano import QUICK, flat, make_batch, quick
 
 from agedphoto.train import TrainConfig, TrainResult, load_model, loop, train
 from agedphoto.train.stopping import Best, EarlyStopping, Plateau
@@ -95,9 +95,7 @@ def trained(open_pairs, tmp_path, monkeypatch):
             return {"psnr_db": 1.0, "mse": scores[len(shown) - 1]}
 
         monkeypatch.setattr(loop, "measure", measure)
-        config = TrainConfig(
-            **QUICK | {"validate_every": 8, "num_pairs": 8 * len(scores)} | settings
-        )
+        config = quick(**{"validate_every": 8, "num_pairs": 8 * len(scores)} | settings)
         done = train(open_pairs(), tmp_path / name, config, validation=[make_batch(side_px=16)])
         return done, shown
 

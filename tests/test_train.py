@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from nano import QUICK, WHOLE, flat, quick
 
 from agedphoto.datasets import AgedPairs, Batch
 from agedphoto.synth import MODES
 from agedphoto.train import (
-    COLOR_PRESETS,
-    PRESETS,
-    ColorNetConfig,
     LabNet,
-    Net,
     TrainConfig,
     UNet,
-    UNetConfig,
     load_model,
     loop,
     net_config,
@@ -28,23 +24,7 @@ from agedphoto.train import (
 from agedphoto.train.schedule import ema_decay, learning_rate
 from agedphoto.training import fixed_pairs
 
-QUICK = {
-    "preset": "nano", "precision": "fp32", "warmup_pairs": 0, "log_every": 8, "mask_weight": 0,
-    "tensorboard": False,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def nano(monkeypatch):
-    """A preset that trains in milliseconds, on one thread: more only wait for one another."""
-    small = UNetConfig(widths=(8, 12), blocks=1, middle_blocks=1)
-    monkeypatch.setitem(PRESETS, "nano", small)
-    colors = ColorNetConfig(widths=(4, 8, 8, 8), blocks=(0, 1, 0, 0), attention_blocks=1, heads=2)
-    monkeypatch.setitem(COLOR_PRESETS, "nano", colors)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("nano")
 
 
 @pytest.fixture
@@ -70,10 +50,6 @@ def records(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def weights(net: Net) -> torch.Tensor:
-    return torch.cat([weight.detach().flatten() for weight in net.parameters()])
-
-
 def test_the_loss_falls(make_pairs, tmp_path):
     config = TrainConfig(**{**QUICK, "log_every": 40}, num_pairs=160, lr=1e-2)
     done = train(make_pairs(), tmp_path / "run", config)
@@ -97,9 +73,9 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(make_pairs, tmp_path):
     first = train(make_pairs(), tmp_path / "first", config).net
     torch.manual_seed(2)
     second = train(make_pairs(), tmp_path / "second", config).net
-    assert torch.equal(weights(first), weights(second))
+    assert torch.equal(flat(first), flat(second))
     other = train(make_pairs(), tmp_path / "third", TrainConfig(**QUICK, num_pairs=24, init_seed=1))
-    assert not torch.equal(weights(first), weights(other.net))
+    assert not torch.equal(flat(first), flat(other.net))
 
 
 def test_training_leaves_the_global_generator_alone(make_pairs, tmp_path):
@@ -110,13 +86,12 @@ def test_training_leaves_the_global_generator_alone(make_pairs, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_trains_and_is_saved_under_its_name(make_pairs, tmp_path, mode):
-    whole = {"view": "whole", "long_side_px": 32, "recipe": "tones"} if mode == "lab" else {}
-    pairs = make_pairs(mode=mode, **whole)
+    pairs = make_pairs(mode=mode, **WHOLE if mode == "lab" else {})
     done = train(pairs, tmp_path / "run", TrainConfig(**QUICK, num_pairs=4))
     net, card = load_model(tmp_path / "run" / "model.safetensors")
     assert card.mode == mode
     assert isinstance(net, LabNet if mode == "lab" else UNet)
-    assert torch.equal(weights(net), weights(done.net))
+    assert torch.equal(flat(net), flat(done.net))
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
@@ -126,7 +101,7 @@ def test_any_precision_of_pairs_and_network_trains(make_pairs, tmp_path, precisi
     pairs = make_pairs(dtype=dtype)
     done = train(pairs, tmp_path / "run", config, validation=[next(iter(pairs))])
     assert math.isfinite(done.log[-1]["psnr_db"])
-    assert weights(done.net).dtype == torch.float32
+    assert flat(done.net).dtype == torch.float32
 
 
 @pytest.mark.slow
@@ -136,7 +111,7 @@ def test_a_compiled_network_trains_alike(make_pairs, tmp_path):
         train(make_pairs(), tmp_path / way, TrainConfig(**QUICK, num_pairs=24, compile=way))
         for way in ("no", "yes")
     )
-    torch.testing.assert_close(weights(compiled.net), weights(plain.net), rtol=0, atol=1e-4)
+    torch.testing.assert_close(flat(compiled.net), flat(plain.net), rtol=0, atol=1e-4)
 
 
 def test_the_average_follows_its_formula(make_pairs, tmp_path, monkeypatch):
@@ -146,9 +121,9 @@ def test_the_average_follows_its_formula(make_pairs, tmp_path, monkeypatch):
     def after(steps: int, half_life: int) -> torch.Tensor:
         run = tmp_path / f"{steps}-{half_life}"
         config = TrainConfig(**QUICK, num_pairs=4 * steps, ema_half_life=half_life)
-        return weights(train(make_pairs(), run, config).net).double()
+        return flat(train(make_pairs(), run, config).net).double()
 
-    expected = weights(_first_net()).double()
+    expected = flat(_first_net()).double()
     for step in (1, 2, 3):
         decay = ema_decay(seen=4 * step, batch=4, half_life=10**9)
         expected = decay * expected + (1 - decay) * after(step, 0)
@@ -297,6 +272,36 @@ def test_training_that_diverges_is_an_error_and_saves_nothing(make_pairs, tmp_pa
         train(pairs, tmp_path / "run", config)
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert "NaN" not in (tmp_path / "run" / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("in_a_row", [2, 3])
+def test_steps_that_are_not_finite_are_left_out_until_there_are_too_many(
+    make_pairs, tmp_path, in_a_row
+):
+    pairs = make_pairs()
+    whole, count = pairs._maker.make, 0
+
+    def poisoned(*args):
+        nonlocal count
+        count += 1
+        batch = whole(*args)
+        # The first one too, which shows that one alone is no reason to stop.
+        if count == 1 or 3 <= count < 3 + in_a_row:
+            batch.aged[:] = math.nan
+        return batch
+
+    pairs._maker.make = poisoned
+    config = quick(log_every=4, num_pairs=40, max_bad_steps=3)
+    run = tmp_path / "run"
+    if in_a_row == 3:
+        with pytest.raises(FloatingPointError, match=r"after 20 pairs \(3 steps in a row without"):
+            train(pairs, run, config)
+        assert not (run / "model.safetensors").exists()
+        return
+    done = train(pairs, run, config)
+    assert [record["skipped_steps"] for record in done.log] == [1, 1, 2, 3, 3, 3, 3, 3, 3, 3]
+    assert [record["loss"] is None for record in done.log[:5]] == [True, False, True, True, False]
+    assert flat(done.net).isfinite().all()
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError, RuntimeError])

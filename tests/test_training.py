@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from nano import QUICK, drawn, flat, nano_objective
+from nano import drawn, flat, nano_objective, quick
 
 from agedphoto.datasets import AgedPairs, find_photos, write_shards
 from agedphoto.restore import Restorer
 from agedphoto.textures import TextureBank
-from agedphoto.train import LabNet, TrainConfig, UNet, load_model
+from agedphoto.train import LabNet, UNet, load_model
 from agedphoto.training import run_training
 
 pytestmark = pytest.mark.usefixtures("nano")
@@ -38,9 +38,7 @@ def run(shards: Path, out: Path, *, config: dict | None = None, **options):
         "crops_per_photo": 8, "seed": 0, "device": "cpu", "dry_run": False,
         "warn": lambda message: None,
     } | options  # fmt: skip
-    return run_training(
-        str(shards), out, TrainConfig(**QUICK | {"num_pairs": 16} | (config or {})), **settings
-    )
+    return run_training(str(shards), out, quick(**{"num_pairs": 16} | (config or {})), **settings)
 
 
 def records(out: Path) -> list[dict]:
@@ -163,7 +161,7 @@ def test_a_mask_can_be_learnt_by_weights_that_knew_none(validated, tmp_path):
 def test_weights_of_another_shape_are_refused(validated, tmp_path, of, mode):
     init = drawn(nano_objective(of, mask_weight=0))
     assert isinstance(init, UNet)
-    with pytest.raises(ValueError, match="do not fit this network.*use the preset and mode that"):
+    with pytest.raises(ValueError, match=r"do not fit this network.*use the preset and mode that"):
         run(validated, tmp_path / "run", mode=mode, init=init)
     assert not (tmp_path / "run" / "config.json").exists()
 
@@ -253,9 +251,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(validated
 def test_what_validation_decides_is_refused_where_there_is_no_split_for_it(
     make_shards, tmp_path, config
 ):
-    with pytest.raises(
-        ValueError, match="there is no split 'valid' to measure on .* --split valid"
-    ):
+    with pytest.raises(ValueError, match=r"no split 'valid' to measure on .* --split valid"):
         run(make_shards([(40, 48)]), tmp_path / "run", config=config)
     assert not (tmp_path / "run").exists()
 
@@ -280,6 +276,7 @@ def test_a_dry_run_says_what_training_would_take_and_leaves_nothing(validated, t
     before = sorted(tmp_path.rglob("*"))
     described = run(validated, tmp_path / "run", mode=mode, dry_run=True)
     assert sorted(tmp_path.rglob("*")) == before
+    assert described is not None
     assert json.loads(json.dumps(described, allow_nan=False)) is not None
     implied = described["implied"]
     net = nano_objective(mode, mask_weight=0).make_net()

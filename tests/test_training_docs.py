@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 from contextlib import chdir
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from agedphoto.cli import Train, main
-from agedphoto.train import RunFolder, load_model
+from agedphoto.train import RunFolder, TrainConfig, load_model
 from agedphoto.train.run_folder import FREE_SETTINGS
 from agedphoto.training import DEFAULT_RECIPE
 
@@ -212,14 +213,9 @@ def test_every_option_that_the_page_names_exists():
         "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue",
         "open-mode", "logdir", "help", "split", "model",
     }  # fmt: skip
-    known = {name.replace("_", "-") for name in (*Train.__slots__, *config_names())}
+    of_ours = (field.name for field in (*fields(Train), *fields(TrainConfig)))
+    known = {name.replace("_", "-") for name in of_ours}
     assert options - of_others <= known
-
-
-def config_names() -> tuple[str, ...]:
-    from agedphoto.train import TrainConfig
-
-    return TrainConfig.__slots__
 
 
 def test_the_settings_that_may_change_are_named():

@@ -7,6 +7,7 @@ CIC below). There are 261 such cells among the 8-bit colours of sRGB.
 
 from collections.abc import Callable
 from functools import cache
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -149,4 +150,6 @@ def _make_tables(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 # Compiled code calls it: it would look inside, past the cache, and make the tables in every step.
-_tables: Callable[[torch.device], tuple[Tensor, Tensor]] = torch.compiler.disable(_make_tables)
+_tables = cast(
+    Callable[[torch.device], tuple[Tensor, Tensor]], torch.compiler.disable(_make_tables)
+)

@@ -82,6 +82,7 @@ COLOR_PRESETS: dict[str, ColorNetConfig] = {
         blocks=(1, 1, 1, 1),
         attention_blocks=1,
         heads=4,
+        dropout=0.2,
         long_side_px=128,
     ),
     "base": ColorNetConfig(

@@ -98,8 +98,9 @@ def train(
     device, mode = pairs.device, pairs.ageing.mode
     folder = RunFolder(run)
     objective = make_objective(
-        mode=mode, preset=config.preset, loss=config.loss, mask_weight=config.mask_weight
-    )
+        mode=mode, preset=config.preset, loss=config.loss, mask_weight=config.mask_weight,
+        long_side_px=pairs.side_px,
+    )  # fmt: skip
     if config.needs_validation and not validation:
         raise ValueError("early stopping and schedule plateau need validation pairs; give some")
 

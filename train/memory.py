@@ -69,5 +69,16 @@ def largest_batch(
     make_net: Callable[[], nn.Module], *, side_px: int, bf16: bool, free_bytes: int
 ) -> int:
     """Return how many pairs at a time fit into memory; 0 if not even one does."""
-    fixed, each = training_bytes(make_net, batch_size=1, side_px=side_px, bf16=bf16)
-    return max(0, (free_bytes - fixed) // each)
+
+    def fits(batch_size: int) -> bool:
+        taken = training_bytes(make_net, batch_size=batch_size, side_px=side_px, bf16=bf16)
+        return sum(taken) <= free_bytes
+
+    # By trial: some of what is kept, statistics of normalisation, is the same for any batch.
+    fitting, too_large = 0, 1
+    while fits(too_large):
+        fitting, too_large = too_large, 2 * too_large
+    while too_large - fitting > 1:
+        middle = (fitting + too_large) // 2
+        fitting, too_large = (middle, too_large) if fits(middle) else (fitting, middle)
+    return fitting

@@ -166,13 +166,14 @@ class ColorObjective:
 
     mode: Mode = "lab"
 
-    def __init__(self, *, preset: str) -> None:
-        """Choose the network."""
-        self._preset = preset
+    def __init__(self, *, preset: str, long_side_px: int | None = None) -> None:
+        """Choose the network, and say how large the photographs are that it will see."""
+        config = COLOR_PRESETS[preset]
+        self._config = dataclasses.replace(config, long_side_px=long_side_px or config.long_side_px)
 
     def make_net(self) -> ColorNet:
         """Return the network, untrained."""
-        return ColorNet(COLOR_PRESETS[self._preset])
+        return ColorNet(self._config)
 
     def prepare(self, net: nn.Module, batches: Iterable[Batch], *, alone: bool) -> None:
         """Count how common each colour is in the photographs."""
@@ -295,8 +296,13 @@ def _psnr(mse: float) -> float:
     return -10 * math.log10(max(mse, 1e-12))
 
 
-def make_objective(*, mode: Mode, preset: str, loss: Loss, mask_weight: float) -> Objective:
-    """Return the objective of a mode."""
+def make_objective(
+    *, mode: Mode, preset: str, loss: Loss, mask_weight: float, long_side_px: int | None = None
+) -> Objective:
+    """Return the objective of a mode.
+
+    `long_side_px` is of the photographs that mode lab will see; None is the preset's own.
+    """
     if mode == "lab":
-        return ColorObjective(preset=preset)
+        return ColorObjective(preset=preset, long_side_px=long_side_px)
     return RestoreObjective(preset=preset, mode=mode, loss=loss, mask_weight=mask_weight)

@@ -150,7 +150,7 @@ class RunFolder:
         with replacing(path) as file:
             writer = _Writer(file)
             try:
-                torch.save(state | {"version": VERSION}, writer)
+                torch.save(state | {"version": VERSION}, writer)  # type: ignore[arg-type]
             except RuntimeError:
                 # torch reports a full disk as a position that it did not expect.
                 if writer.error is None:

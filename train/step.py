@@ -60,10 +60,11 @@ class Stepper:
             graphs: The model replays CUDA graphs, and must be told where a step begins.
         """
         self._model, self._objective, self._optimiser = model, objective, optimiser
-        self._clip_norm, self._precision, self._device = clip_norm, precision, device
+        self._clip_norm, self._device = clip_norm, device
+        self._precision: Precision = precision
         self._graphs = graphs
-        self._weights = list(net.parameters())
-        self._averages = list(average.parameters())
+        self._weights: list[Tensor] = list(net.parameters())
+        self._averages: list[Tensor] = list(average.parameters())
         self._buffers, self._average_buffers = list(net.buffers()), list(average.buffers())
         self._loss = torch.zeros((), device=device)
         # Taken, skipped in all, skipped in a row, longest row.
@@ -107,7 +108,11 @@ class Stepper:
                 self._average_buffers, self._buffers, buffers, strict=True
             ):
                 buffer.copy_(torch.where(taken, buffer, before))
-                average.copy_(buffer)
+                # Normalisation fits the averaged weights only if it is averaged like them.
+                if buffer.is_floating_point():
+                    average.lerp_(buffer, 1 - decay)
+                else:
+                    average.copy_(buffer)
             self._count(taken, loss)
 
     def _count(self, taken: Tensor, loss: Tensor) -> None:
