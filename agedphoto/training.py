@@ -28,6 +28,8 @@ from agedphoto.train import (
     StoppedError,
     TrainConfig,
     UNet,
+    check_run,
+    check_start,
     describe,
     find_preset,
     make_objective,
@@ -143,13 +145,25 @@ def run_training(
             for key in pairs.left_out:
                 warn(f"left out: {key} is smaller than the crop of {crop_px} px")
         kept_luminance = luminance if isinstance(luminance, UNet) else None
-        if dry_run:
+        with torch.device("meta"):
             net = objective.make_net()
-            described = describe(pairs, config, net, luminance=kept_luminance)
+        if init is not None:
+            check_start(net, init)
+        described = describe(
+            pairs, config, net, luminance=kept_luminance, fine_tuned=init is not None
+        )
+        if dry_run:
             if rank != 0:
                 return None
             described["implied"] |= probe(pairs, config, objective)
             return described
+        # Before anything is written or said; training looks once more.
+        try:
+            check_run(out, described)
+        except FinishedError:
+            if rank == 0:
+                print(f"nothing to do: {out} holds the result of this training")
+            return None
         if rank == 0:
             check_writable(out)
             print(pairs.describe())
@@ -164,10 +178,6 @@ def run_training(
                     pairs, out, config, validation=validation, init=init,
                     luminance=kept_luminance, progress=True,
                 )  # fmt: skip
-        except FinishedError:
-            if rank == 0:
-                print(f"nothing to do: {out} holds the result of this training")
-            return None
         except StoppedError as error:
             raise UnfinishedError(f"{error}; the same command goes on from there: {out}") from error
         except ValueError as error:

@@ -4,7 +4,17 @@ from .checkpoint import ModelCard, Net, load_model, net_shape, save_model
 from .colornet import COLOR_PRESETS, ColorNet, ColorNetConfig
 from .config import TrainConfig
 from .lab import LabNet
-from .loop import FinishedError, StoppedError, TrainResult, describe, measure, train, validate
+from .loop import (
+    FinishedError,
+    StoppedError,
+    TrainResult,
+    check_run,
+    check_start,
+    describe,
+    measure,
+    train,
+    validate,
+)
 from .metrics import Quality, picture_quality, psnr_db
 from .objectives import make_objective, net_config
 from .run_folder import FolderError, RunFolder
@@ -27,6 +37,8 @@ __all__ = [
     "TrainResult",
     "UNet",
     "UNetConfig",
+    "check_run",
+    "check_start",
     "describe",
     "find_preset",
     "load_model",

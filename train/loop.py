@@ -337,7 +337,16 @@ def start_from(net: nn.Module, init: nn.Module) -> None:
     Raises:
         ValueError: If their shapes differ.
     """
-    source = init.color if isinstance(init, LabNet) else init
+    check_start(net, init)
+    kept = {
+        name: weight for name, weight in _source(init).state_dict().items() if name in _shapes(net)
+    }
+    net.load_state_dict(net.state_dict() | kept)
+
+
+def check_start(net: nn.Module, init: nn.Module) -> None:
+    """Raise ValueError if a network cannot start from the weights of another."""
+    source = _source(init)
     ours, theirs = _shapes(net), _shapes(source)
     # A mask can be learnt anew; everything else has to be there.
     missing = {name for name in ours if name not in theirs and not name.startswith("mask_tail.")}
@@ -350,8 +359,10 @@ def start_from(net: nn.Module, init: nn.Module) -> None:
             f"the weights to start from do not fit this network{where}; use the preset and mode "
             "that they were trained with"
         )
-    kept = {name: weight for name, weight in source.state_dict().items() if name in ours}
-    net.load_state_dict(net.state_dict() | kept)
+
+
+def _source(init: nn.Module) -> nn.Module:
+    return init.color if isinstance(init, LabNet) else init
 
 
 def _shapes(net: nn.Module) -> dict[str, torch.Size]:
