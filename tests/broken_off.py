@@ -125,6 +125,8 @@ def begin(told: dict[str, Any], run: Path, way: str = "", count: int = 0) -> int
     """Start a training in a process of its own; return its number."""
     if pid := os.fork():
         return pid
+    # torch makes its pool of threads anew after a fork, but not if two threads ask at once.
+    torch.set_num_threads(1)
     try:
         if way == "any time":
             slow_down(0.03)

@@ -47,7 +47,7 @@ class Launched:
         """Send a signal to this process alone."""
         self._process.send_signal(number)
 
-    def until(self, ready: Callable[[], bool], *, timeout_s: float = 100) -> None:
+    def until(self, ready: Callable[[], bool], *, timeout_s: float = 300) -> None:
         """Wait until something is so."""
         end = time.monotonic() + timeout_s
         while not ready():
@@ -55,13 +55,13 @@ class Launched:
             assert time.monotonic() < end, "waited in vain"
             time.sleep(0.02)
 
-    def end(self, *, timeout_s: float = 150) -> tuple[int, str]:
+    def end(self, *, timeout_s: float = 400) -> tuple[int, str]:
         """Wait for the end; return status and what was said."""
         said, _ = self._process.communicate(timeout=timeout_s)
         return self._process.returncode, said
 
 
-def run(*words: object, timeout_s: float = 150, **environment: str) -> tuple[int, str]:
+def run(*words: object, timeout_s: float = 400, **environment: str) -> tuple[int, str]:
     """Start and wait; return status and what was said."""
     with Launched(*words, **environment) as launched:
         return launched.end(timeout_s=timeout_s)

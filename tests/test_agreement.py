@@ -21,7 +21,7 @@ answers, longest = [], 0.0
 for step in range(6):
     # The last rank is the slow one, with the latest clock; the first is asked to stop.
     if rank == world_size - 1:
-        time.sleep(0.3)
+        time.sleep(3.0 if step == 0 else 0.1)
     begun = time.perf_counter()
     asked = rank == 0 and step >= 3
     answers.append(agreement.exchange(10.0 * step + rank, asked=asked))
@@ -50,7 +50,7 @@ def test_all_ranks_hear_the_latest_clock_and_any_request_one_step_late(tmp_path,
     told = []
     try:
         for one in launched:
-            status, said = one.end(timeout_s=100)
+            status, said = one.end(timeout_s=300)
             assert status == 0, said
             told.append(json.loads(said))
     finally:
@@ -61,4 +61,4 @@ def test_all_ranks_hear_the_latest_clock_and_any_request_one_step_late(tmp_path,
     for one in told:
         assert one["answers"] == expected
     # Nobody waits in the step itself for the slow one.
-    assert told[0]["first_s"] < 0.2
+    assert told[0]["first_s"] < 1.5

@@ -41,7 +41,7 @@ def broken_off(shards: Path, out: Path, **told: Any) -> dict[str, Any]:
     told["config"] = ALWAYS | told.get("config", {})
     done = subprocess.run(
         [sys.executable, BROKEN_OFF, json.dumps(told)],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

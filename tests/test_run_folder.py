@@ -363,12 +363,18 @@ def test_what_killed_writers_have_left_is_swept_away_and_nothing_else(tmp_path):
     before = contents(tmp_path)
     (tmp_path / ".model.safetensors.0123abcd.part").write_bytes(b"half")
     (tmp_path / "checkpoints" / ".000000000012.pt.0123abcd.part").write_bytes(b"half")
-    folder.sweep()
+    folder.sweep(keep=2)
     assert contents(tmp_path) == before
 
 
 def test_sweeping_a_folder_that_is_not_there_is_no_error(tmp_path):
-    RunFolder(tmp_path / "nowhere").sweep()
+    RunFolder(tmp_path / "nowhere").sweep(keep=2)
+
+
+def test_checkpoints_that_a_kill_kept_from_being_removed_are_swept_away(tmp_path):
+    folder = filled(tmp_path, seen=(4, 8, 12, 16))
+    folder.sweep(keep=2)
+    assert [int(path.stem) for path in folder.checkpoints()] == [12, 16]
 
 
 def test_the_log_is_cut_after_a_checkpoint_and_where_it_was_broken_off(tmp_path):

@@ -158,7 +158,7 @@ def train(
     if main:
         if state is None:
             folder.begin(described)
-        folder.sweep()
+        folder.sweep(keep=config.keep_checkpoints)
         log = folder.cut_log(seen)
     del state
     board = Board(run, seen=seen) if main and config.tensorboard else None

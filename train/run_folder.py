@@ -156,14 +156,21 @@ class RunFolder:
                 if writer.error is None:
                     raise
                 raise writer.error from None
-        for old in self.checkpoints()[:-keep]:
-            old.unlink(missing_ok=True)
+        self._trim(keep)
 
-    def sweep(self) -> None:
-        """Remove what those who were killed while writing have left; nobody may be writing."""
+    def sweep(self, *, keep: int) -> None:
+        """Remove what those who were killed while writing have left; nobody may be writing.
+
+        That is files that are half-written, and all checkpoints but the newest few.
+        """
         for folder in (self.path, self.path / CHECKPOINTS):
             for part in folder.glob(".*.part"):
                 part.unlink(missing_ok=True)
+        self._trim(keep)
+
+    def _trim(self, keep: int) -> None:
+        for old in self.checkpoints()[:-keep]:
+            old.unlink(missing_ok=True)
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
