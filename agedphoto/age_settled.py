@@ -8,7 +8,7 @@ reach of the recipe. The result is the same, but for how the last bit is rounded
 from dataclasses import dataclass, replace
 from itertools import permutations
 
-from agedphoto.synth import AnyOrder, Defect, Recipe, Scene, Sometimes
+from agedphoto.synth import AnyOrder, Defect, InOrder, Recipe, Scene, Sometimes
 from agedphoto.synth.types import Images, InMode, Mask, Params
 
 
@@ -72,6 +72,13 @@ def _settle(defect: Defect, params: Params) -> Defect:
             parts=tuple(
                 (number, _settle(defect.defects[number], _part_params(number, params)))
                 for number in orders[int(params["order"][0])]
+            )
+        )
+    if isinstance(defect, InOrder):
+        return Settled(
+            parts=tuple(
+                (number, _settle(part, _part_params(number, params)))
+                for number, part in enumerate(defect.defects)
             )
         )
     return defect

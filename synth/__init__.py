@@ -5,7 +5,7 @@ from .augment import Augment
 from .banks import EndlessTextures, find_textures
 from .blur import Defocus, MotionBlur
 from .casts import ColorCast, Yellowing
-from .composites import AnyOrder, Sometimes
+from .composites import AnyOrder, InOrder, Sometimes
 from .cracks import Cracks
 from .creases import Creases
 from .crops import CropBoxes, sample_crops, turn_crops
@@ -89,6 +89,7 @@ __all__ = [
     "Hairs",
     "Halation",
     "Halftone",
+    "InOrder",
     "Jpeg",
     "LightLeak",
     "LowResolution",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .augment import Augment
-from .composites import AnyOrder, Sometimes, nesting, parts_of
+from .composites import AnyOrder, InOrder, Sometimes, nesting, parts_of
 from .defect import Defect, name_of
 from .defects import DEFECTS
 from .philox import bits_to_normal, draw_bits
@@ -28,7 +28,9 @@ MOST_SEVERE = 4.0
 MOST_NESTED = 3
 """Composites in composites; each takes eight of the 32 bits of an op number."""
 
-_COMPOSITES: dict[str, type[Defect]] = {name_of(kind): kind for kind in (Sometimes, AnyOrder)}
+_COMPOSITES: dict[str, type[Defect]] = {
+    name_of(kind): kind for kind in (Sometimes, AnyOrder, InOrder)
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

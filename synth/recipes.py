@@ -15,7 +15,7 @@ from collections.abc import Callable
 from .augment import Augment
 from .blur import Defocus, MotionBlur
 from .casts import ColorCast, Yellowing
-from .composites import AnyOrder, Sometimes
+from .composites import AnyOrder, InOrder, Sometimes
 from .cracks import Cracks
 from .creases import Creases
 from .dirt import Dirt
@@ -302,6 +302,50 @@ def awgn() -> Recipe:
     )
 
 
+def mixed_wear() -> Recipe:
+    """All kinds of wear by turns on black-and-white photos: what the shipped weights learn.
+
+    Tones stay as they are: whether a photograph faded or was taken in fog nobody can tell, and a
+    network that guesses spoils good ones. One photograph in five is clean, to be left alone.
+    """
+    return Recipe(
+        name="mixed_wear",
+        defects=(Grayscale(), Sometimes(what=_all_kinds_of_wear(), p=0.8)),
+        severity_sigma=0.5,
+        augment=Augment(p=0.0),
+    )
+
+
+def mixed_wear_in_color() -> Recipe:
+    """As `mixed_wear`, on photos that keep their colours."""
+    return Recipe(
+        name="mixed_wear_in_color",
+        defects=(Sometimes(what=_all_kinds_of_wear(), p=0.8),),
+        severity_sigma=0.5,
+        augment=Augment(p=0.0),
+    )
+
+
+def _all_kinds_of_wear() -> InOrder:
+    return InOrder(
+        defects=(
+            Sometimes(what=Defocus(sigma_px=(0.3, 0.9)), p=0.2),
+            Sometimes(what=Grain(sigma=(0.0, 50 / 255)), p=0.45),
+            Sometimes(what=FilmGrain(sigma=(0.006, 0.045)), p=0.5),
+            Sometimes(what=WaterStains(num=(0.4, 1.2), radius_px=(40.0, 250.0)), p=0.06),
+            Sometimes(what=Foxing(per_mpx=(40.0, 400.0)), p=0.08),
+            Sometimes(what=Dust(density=(0.2, 2.0), dark=0.4), p=0.6),
+            Sometimes(what=Dirt(density=(0.2, 2.0), dark=0.4), p=0.3),
+            Sometimes(what=Hairs(density=(0.2, 2.0), dark=0.4), p=0.3),
+            Sometimes(what=Scratches(density=(0.3, 3.0), dark=0.3), p=0.5),
+            Sometimes(what=Creases(num_folds=(0.8, 2.5)), p=0.2),
+            Sometimes(what=Cracks(area=(0.03, 0.2)), p=0.1),
+            Sometimes(what=Texture(), p=0.25),
+            Sometimes(what=Jpeg(quality=(60.0, 96.0)), p=0.35),
+        )
+    )
+
+
 def tones() -> Recipe:
     """A clean gray photograph, half of them with other tones, half with fine grain.
 
@@ -332,6 +376,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         newspaper,
         heavy_wear,
         awgn,
+        mixed_wear,
+        mixed_wear_in_color,
         tones,
     )
 }

@@ -57,6 +57,10 @@ class Scene:
             )
         return self.textures
 
+    def of(self, some: Int[Tensor, " b"]) -> "Scene":
+        """Return the scene of some photographs of the batch, by their places in it."""
+        return replace(self, keys=self.keys[some], severity=self.severity[some])
+
     def bits(self, count: int) -> Int[Tensor, "B count"]:
         """Draw 32-bit words for each photograph; a defect asks once, for all it needs."""
         return draw_bits(self.keys, op=self.op, count=count)

@@ -9,8 +9,10 @@ from scenes import scene
 from agedphoto.synth import (
     AnyOrder,
     Defocus,
+    Dust,
     Grain,
     Grayscale,
+    InOrder,
     Recipe,
     Sometimes,
     Texture,
@@ -64,11 +66,41 @@ def test_each_photograph_has_an_order_of_its_own():
         assert torch.equal(aged[its], x[its])
 
 
+def test_what_happens_to_some_is_what_would_happen_to_all(monkeypatch):
+    there = scene(KEYS, size=(6, 5))
+    defect = Sometimes(what=InOrder(defects=(Defocus(), Dust(), ToneCurve())), p=0.4)
+    params = defect.sample(there)
+    some, some_hidden = defect.apply(PHOTOS, params, there)
+    monkeypatch.setattr("agedphoto.synth.composites.is_compiling", lambda: True)
+    both, both_hidden = defect.apply(PHOTOS, params, there)
+    torch.testing.assert_close(some, both, rtol=0, atol=1e-6)
+    assert torch.equal(some_hidden, both_hidden)
+    assert some_hidden.any()
+
+
+def test_in_order_is_one_after_another():
+    there = scene(KEYS, op=3, size=(6, 5))
+    defects = (Grain(), ToneCurve(gamma=(2.0, 2.0)), Dust())
+    both = InOrder(defects=defects)
+    params = both.sample(there)
+    aged, hidden = both.apply(PHOTOS, params, there)
+    x, expected = PHOTOS, torch.zeros_like(hidden)
+    for number, defect in enumerate(defects):
+        part = there.part(number)
+        x, mask = defect.apply(x, defect.sample(part), part)
+        expected |= mask if mask is not None else False
+    assert torch.equal(aged, x)
+    assert torch.equal(hidden, expected)
+
+
 def test_composites_reach_as_far_as_their_parts():
     size = (300, 400)
     blur = Defocus()
     assert Sometimes(what=blur).reach_px(size) == blur.reach_px(size) > 0
     assert AnyOrder(defects=(blur, blur)).reach_px(size) == 2 * blur.reach_px(size)
+    assert InOrder(defects=(blur, Grain(), blur)).reach_px(size) == 2 * blur.reach_px(size)
+    assert InOrder(defects=(blur, Texture())).uses_textures
+    assert parts_of(InOrder(defects=(blur, Grain()))) == (blur, Grain())
     assert parts_of(AnyOrder(defects=(blur, Grain()))) == (blur, Grain())
     assert not Sometimes(what=blur).uses_textures
     assert AnyOrder(defects=(blur, Texture())).uses_textures
@@ -81,6 +113,7 @@ def test_nested_composites_save_and_load():
             Sometimes(
                 what=AnyOrder(defects=(Grain(), Sometimes(what=Texture(families=("dust",)), p=0.1)))
             ),
+            Sometimes(what=InOrder(defects=(Grain(), Dust()))),
             Grayscale(),
         ),
         severity_sigma=0.3,
@@ -95,3 +128,7 @@ def test_what_cannot_be_is_refused():
     for defects in ((Grain(),), (Grain(),) * 4):
         with pytest.raises(ValueError, match="defects must be a tuple of 2 to 3, got"):
             AnyOrder(defects=defects)
+    with pytest.raises(ValueError, match="defects must be a tuple of 1 to 64, got"):
+        InOrder(defects=())
+    with pytest.raises(ValueError, match="Grayscale changes the number of channels"):
+        InOrder(defects=(Grain(), Grayscale()))
