@@ -25,7 +25,9 @@ from agedphoto.age import Age
 from agedphoto.complaints import complain
 from agedphoto.datasets import PhotoInput, StoredFormat
 from agedphoto.evaluate import Evaluate
+from agedphoto.exporting import Export
 from agedphoto.pairs_out import Pairs
+from agedphoto.restoring import Restore
 from agedphoto.synth import Mode
 from agedphoto.texture_pack import Textures
 from agedphoto.train import TrainConfig
@@ -339,59 +341,6 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Restore:
-    """Restore old photos; originals are never touched."""
-
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
-    """Photos, or folders of photos, searched with all below them."""
-    out: Path
-    """Folder for the results."""
-    model: str = "grayscale"
-    """Name of a model that comes with agedphoto, a .safetensors file, or a folder of a training."""
-    strength: float = 1.0
-    """0 leaves photos as they are, 1 restores fully."""
-    suffix: str = "_restored"
-    """Added to the names of the results."""
-    tile: int | Literal["auto"] = "auto"
-    """Side in pixels of the tiles that large photos are done in."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
-
-    def run(self) -> int:
-        """Restore the photographs."""
-        from tqdm import tqdm
-
-        from agedphoto.datasets.files import check_writable
-        from agedphoto.restore import Restorer, plan_jobs, restore_photos
-
-        if not self.inputs:
-            raise ValueError("no photographs given; name at least one photo or folder")
-        jobs = plan_jobs(self.inputs, self.out, suffix=self.suffix)
-        restorer = Restorer.from_pretrained(self.model, device=self.device)
-        restorer.check(strength=self.strength, tile=self.tile)
-        check_writable(self.out)
-        failed = tiles = 0
-        with tqdm(total=len(jobs), desc="restore", unit="photo") as bar:
-
-            def show_tile() -> None:
-                # A large photo takes minutes; its tiles show that it moves.
-                nonlocal tiles
-                tiles += 1
-                bar.set_postfix_str(f"{tiles} tiles")
-
-            for done in restore_photos(
-                restorer, jobs, strength=self.strength, tile=self.tile, on_tile=show_tile
-            ):
-                bar.update()
-                if done.error:
-                    failed += 1
-                    bar.clear()
-                    complain(f"not restored: {done.error}")
-        print(f"{len(jobs) - failed} of {len(jobs)} photos restored: {self.out}")
-        return 1 if failed else 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Doctor:
     """Show versions, devices and decoders, what `auto` would take, and a remedy for each fault."""
 
@@ -419,6 +368,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 

@@ -11,6 +11,7 @@ TPAMI 2013; its coefficients enlarged: He, Sun, "Fast guided filter", 2015).
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -39,7 +40,28 @@ _POSTERIOR_EPS = _COLOR_EPS = 1e-3
 _STRIP_PX = 1 << 20
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True)
+class Colors:
+    """The colours of pictures, found once, to be enlarged rows by rows."""
+
+    slope: Float[Tensor, "B 2 h w"]
+    """Of a and b (CIELAB units) over the luma, at the size of the thumbnail."""
+    offset: Float[Tensor, "B 2 h w"]
+    """Of a and b."""
+    size: tuple[int, int]
+    """Height and width of the pictures."""
+
+    def enlarge(self, luma: Float[Tensor, "B 1 H W"], *, top: int = 0) -> Float[Tensor, "B 2 H W"]:
+        """Return a and b for rows of the pictures, such that sRGB has the colours.
+
+        Args:
+            luma: Of these rows; the first of them is row `top` of the picture.
+            top: Which row that is.
+        """
+        coefficients = torch.cat((self.slope, self.offset), 1).to(luma.device)
+        return _enlarge(coefficients, luma, height=self.size[0], top=top)
+
+
 def colorize(
     net: ColorNet,
     luma: Float[Tensor, "B 1 H W"],
@@ -52,6 +74,44 @@ def colorize(
     """Return a and b for gray pictures, in CIELAB units, such that sRGB has the colours.
 
     Args:
+        net: As of `find_colors`.
+        luma: As of `find_colors`.
+        sizes_px: As of `find_colors`.
+        temperature: As of `find_colors`.
+        undo: As of `find_colors`.
+        saturation: As of `find_colors`.
+
+    Returns:
+        Float32, on the device of `luma`. Nothing else is as large as the pictures.
+
+    Raises:
+        ValueError: If an argument is not as described.
+    """
+    luma = luma.float()
+    colors = find_colors(
+        net,
+        luma,
+        sizes_px=sizes_px,
+        temperature=temperature,
+        undo=undo,
+        saturation=saturation,
+    )
+    return colors.enlarge(luma)
+
+
+@torch.no_grad()
+def find_colors(
+    net: ColorNet,
+    luma: Float[Tensor, "B 1 H W"],
+    *,
+    sizes_px: Sequence[int] | None = None,
+    temperature: float = TEMPERATURE,
+    undo: float = UNDO,
+    saturation: float = 1.0,
+) -> Colors:
+    """Find the colours of gray pictures on thumbnails of them.
+
+    Args:
         net: A trained colour network, in evaluation mode.
         luma: Rec. 601 luma of the pictures, in [0, 1]; on any device.
         sizes_px: Long sides of the thumbnails; smaller pictures are not enlarged. None is once and
@@ -60,9 +120,6 @@ def colorize(
         undo: 0 is more colourful, 1 more careful, see `ab_bins.decode`.
         saturation: What a and b are multiplied by; 0 is gray.
 
-    Returns:
-        Float32, on the device of `luma`. Nothing else is as large as the pictures.
-
     Raises:
         ValueError: If an argument is not as described.
     """
@@ -70,17 +127,15 @@ def colorize(
         sizes_px = tuple(min(MOST_PX, round(size * net.config.long_side_px)) for size in SIZES)
     _check(net, luma, sizes_px, temperature, saturation)
     device = next(net.parameters()).device
-    luma = luma.float()
     H, W = luma.shape[-2:]
     sizes = sorted({_thumbnail_size(H, W, size) for size in sizes_px})
-    small = [F.interpolate(luma, size=size, mode="area").to(device) for size in sizes]
+    small = [F.interpolate(luma, size=size, mode="area").float().to(device) for size in sizes]
     guide = small[-1]
     posterior = _posterior(net, small)
     ab = decode(posterior.clamp(min=1e-12).log(), net.rebalance_weights(), temperature, undo)
     ab = F.interpolate(ab, size=guide.shape[-2:], mode="bilinear")
     slope, offset = guided_coefficients(guide, ab, radius=_COLOR_RADIUS_PX, eps=_COLOR_EPS)
-    coefficients = saturation * torch.cat((slope, offset), 1)
-    return _enlarge(coefficients.to(luma.device), luma)
+    return Colors(saturation * slope, saturation * offset, (H, W))
 
 
 def with_colors(
@@ -147,16 +202,18 @@ def _posterior(net: ColorNet, small: list[Tensor]) -> Tensor:
     return (slope * guide + offset).clamp(min=0)
 
 
-def _enlarge(coefficients: Tensor, luma: Tensor) -> Tensor:
+def _enlarge(coefficients: Tensor, luma: Tensor, *, height: int, top: int) -> Tensor:
     """Enlarge slopes and offsets (B, 4, h, w) and apply them to the luma, within the gamut."""
     B, _, H, W = luma.shape
     ab = luma.new_empty((B, 2, H, W))
     # In strips of rows: enlarged in one piece, the coefficients alone would be four pictures.
     left, right, across = _between(coefficients.shape[3], W, luma.device)
-    above, below, down = _between(coefficients.shape[2], H, luma.device)
+    above, below, down = (
+        place[top : top + H] for place in _between(coefficients.shape[2], height, luma.device)
+    )
     rows = max(1, _STRIP_PX // (B * W))
-    for top in range(0, H, rows):
-        part = slice(top, top + rows)
+    for first in range(0, H, rows):
+        part = slice(first, first + rows)
         wide = torch.lerp(
             coefficients[:, :, above[part]], coefficients[:, :, below[part]], down[part, None]
         )

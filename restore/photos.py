@@ -1,19 +1,17 @@
-"""Files in, restored files out: upright, with their colour profile, originals untouched.
+"""Which photographs to do, and what their results are called: `{stem}{suffix}.{ext}` in one folder.
 
-Gray scans of 16 bits stay that deep; Pillow reads 16-bit colour as 8-bit.
+A folder is searched with all below it, and its tree is kept; so is that below the fixed part of a
+pattern such as `scans/**/*.tif`. Of photographs that would get one name because their format
+changes (`a.gif` beside `a.png`), those that change carry their old format: `a_gif_restored.png`.
 """
 
-import io
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import glob
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
-from ..datasets.files import check_writable, write_bytes
-from ..datasets.photos import PIXEL_LIMIT, find_photos, open_upright
-from .restorer import Restorer
+from ..datasets.photos import PHOTO_SUFFIXES, find_photos
 
 WRITTEN_AS = {
     ".bmp": "BMP",
@@ -24,44 +22,58 @@ WRITTEN_AS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-"""Formats that a restored photograph is written in as it came; all others become PNG."""
-
-_OPTIONS = {
-    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
-    "WEBP": {"quality": 95, "method": 4},
-    "TIFF": {"compression": "tiff_deflate"},
-}
-_MODES = {
-    "BMP": ("1", "L", "P", "RGB", "RGBA"),
-    "JPEG": ("1", "L", "CMYK", "RGB"),
-    "WEBP": ("1", "L", "LA", "P", "RGB", "RGBA"),
-}
-"""What these formats hold: the name of a file need not tell the truth about its content."""
+"""Formats that Pillow alone writes a photograph in as it came; all others become PNG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One photograph to restore."""
+    """One photograph to do."""
 
     source: Path
     target: Path
+    mask: Path | None = None
+    """A picture that is white where to restore; None is everywhere."""
+    damage: Path | None = None
+    """A picture that is white where nothing of the photograph is left."""
+    mask_target: Path | None = None
+    """Where the mask of what was found damaged goes, if anywhere."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Restored:
-    """What became of it."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: Path
+    below: Path
+    """Its folder, below the one that was given."""
+    is_named: bool
+    """Named outright, not come upon in a folder or by a pattern."""
 
-    job: Job
-    seconds: float
-    error: str = ""
-    """Why it was not restored; empty if it was."""
 
+def plan_jobs(
+    inputs: Iterable[Path],
+    out: Path,
+    *,
+    suffix: str = "_restored",
+    recursive: bool = True,
+    extension: str = "auto",
+    writable: Collection[str] = frozenset(WRITTEN_AS),
+    save_mask: bool = False,
+    skip_existing: bool = False,
+    others: Sequence[Path] = (),
+) -> list[Job]:
+    """Find the photographs and name their results.
 
-def plan_jobs(inputs: Iterable[Path], out: Path, *, suffix: str = "_restored") -> list[Job]:
-    """Find the photographs and name their results: `{stem}{suffix}.{ext}` in `out`.
-
-    Folders are searched with all below them, and their tree is kept; results of earlier runs, in
-    an `out` inside a folder, are passed over.
+    Args:
+        inputs: Photographs, folders of them, or patterns with `*`, `?` and `[`.
+        out: Folder for the results. One inside a folder that is searched is passed over: it holds
+            results of earlier runs.
+        suffix: Added to the names.
+        recursive: Whether what lies below a folder counts too.
+        extension: Of the results, as in `png`; `auto` keeps each photograph's own.
+        writable: Extensions that `auto` keeps, in lower case; all others become `.png`.
+        save_mask: Whether each result has a mask, `{stem}{suffix}_mask.png`.
+        skip_existing: Results that are there stay. A result beside its photograph is then passed
+            over too; it would be written over otherwise, and is refused.
+        others: Folders to pass over as well.
 
     Raises:
         ValueError: If an input does not exist, none holds a photograph, two photographs would be
@@ -69,87 +81,168 @@ def plan_jobs(inputs: Iterable[Path], out: Path, *, suffix: str = "_restored") -
     """
     if any(character in suffix for character in "/\\\0"):
         raise ValueError(f"suffix must be a part of a file name, without / or \\, got {suffix!r}")
-    jobs: dict[Path, Job] = {}
-    for source in inputs:
-        results_inside = source.is_dir() and source.resolve() in out.resolve().parents
-        for path in find_photos(source):
-            if results_inside and out.resolve() in path.resolve().parents:
-                continue
-            below = path.parent.relative_to(source) if source.is_dir() else Path()
-            extension = path.suffix if path.suffix.lower() in WRITTEN_AS else ".png"
-            job = Job(path, out / below / f"{path.stem}{suffix}{extension}")
-            other = jobs.setdefault(job.target, job)
-            if other.source.resolve() != path.resolve():
-                raise ValueError(
-                    f"{other.source} and {path} would both be written to {job.target}; restore "
-                    "them into different folders"
-                )
-    if not jobs:
+    places = _Places()
+    found: dict[Path, _Found] = {}
+    for photo in _find(inputs, recursive, [out, *others]):
+        found.setdefault(places.of(photo.path), photo)
+    if not found:
         raise ValueError(f"no photographs but the results in {out}")
-    originals = {job.source.resolve() for job in jobs.values()}
-    for job in jobs.values():
-        if job.target.resolve() in originals:
-            raise ValueError(f"{job.target} would be overwritten; choose another --out or --suffix")
-    return list(jobs.values())
+    jobs = _name(found.values(), out, suffix, extension, writable)
+    if save_mask:
+        jobs = _with_mask_targets(jobs)
+    if skip_existing:
+        results = {places.of(job.target) for job in jobs}
+        jobs = [
+            job
+            for job, photo in zip(jobs, found.values(), strict=True)
+            if photo.is_named or places.of(job.source) not in results
+        ]
+    check_targets(jobs)
+    return jobs
 
 
-def restore_photos(
-    restorer: Restorer,
-    jobs: Iterable[Job],
-    *,
-    strength: float = 1.0,
-    tile: int | str = "auto",
-    pixel_limit: int = PIXEL_LIMIT,
-    on_tile: Callable[[], object] = lambda: None,
-) -> Iterator[Restored]:
-    """Restore photographs one after the other; one that cannot be done stops none of the others.
+def check_targets(jobs: Iterable[Job], others: Iterable[Path] = ()) -> None:
+    """Refuse what would be written over an original.
+
+    Args:
+        jobs: With all they write.
+        others: Files that are written beside them.
 
     Raises:
-        ValueError: If strength or tile does not fit, or a folder cannot be written.
-        OSError: If writing fails, as on a full disk; no half-written file stays.
+        ValueError: If there is such a thing.
     """
-    restorer.check(strength=strength, tile=tile)  # type: ignore[arg-type]
+    jobs = list(jobs)
+    places = _Places()
+    originals = {
+        places.of(path)
+        for job in jobs
+        for path in (job.source, job.mask, job.damage)
+        if path is not None
+    }
+    # A photograph that is a link stands for what it points to.
+    originals |= {path.resolve() for path in originals if path.is_symlink()}
+    wanted = list(others)
     for job in jobs:
-        check_writable(job.target.parent)
-        begun = time.perf_counter()
-        error = ""
-        try:
-            image = open_upright(job.source, pixel_limit=pixel_limit)
-            data = _restore(restorer, image, job, strength=strength, tile=tile, on_tile=on_tile)
-        except ValueError as reason:
-            error = str(reason)
+        wanted.append(job.target)
+        if job.mask_target is not None:
+            wanted += [job.mask_target, job.mask_target.with_suffix(".tif")]
+    for path in wanted:
+        if places.of(path) in originals:
+            raise ValueError(f"{path} would be overwritten; choose another --out or --suffix")
+
+
+def _find(inputs: Iterable[Path], recursive: bool, passed_over: Sequence[Path]) -> Iterator[_Found]:
+    for source in inputs:
+        if not source.exists() and glob.has_magic(str(source)):
+            for match, root in _expand(source):
+                yield from _find_in(match, root, recursive, passed_over, is_named=False)
         else:
-            write_bytes(job.target, data)
-        yield Restored(job=job, seconds=time.perf_counter() - begun, error=error)
+            root = source if source.is_dir() else source.parent
+            yield from _find_in(source, root, recursive, passed_over, is_named=True)
 
 
-def _restore(
-    restorer: Restorer,
-    image: Image.Image,
-    job: Job,
-    *,
-    strength: float,
-    tile: int | str,
-    on_tile: Callable[[], object],
-) -> bytes:
-    """Return the encoded result, with the resolution and EXIF of the original, and its colour
-    profile if that still holds; of a TIFF, whose EXIF Pillow drops in turning it upright, the
-    resolution and the profile.
+def _find_in(
+    source: Path, root: Path, recursive: bool, passed_over: Sequence[Path], *, is_named: bool
+) -> Iterator[_Found]:
+    """Find what a file or folder holds; `root` is where the tree begins that is kept."""
+    if not source.is_dir():
+        (path,) = find_photos(source)
+        yield _Found(path, path.parent.relative_to(root), is_named)
+        return
+    resolved = source.resolve()
+    inside = {folder.resolve() for folder in passed_over}
+    inside = {folder for folder in inside if resolved in folder.parents}
+    for path in find_photos(source, recursive=recursive):
+        if inside and not inside.isdisjoint(path.resolve().parents):
+            continue
+        yield _Found(path, path.parent.relative_to(root), is_named=False)
+
+
+def _expand(pattern: Path) -> list[tuple[Path, Path]]:
+    """Return what matches a pattern, and the fixed part of it; files that are no photographs are
+    passed over as in a folder.
     """
-    result = restorer(image, strength=strength, tile=tile, on_tile=on_tile)  # type: ignore[arg-type]
-    kept = {name: image.info[name] for name in ("dpi", "exif") if name in image.info}
-    # Another mode means other colours: converted to sRGB, or added to a gray picture.
-    if result.mode.rstrip("A") == image.mode.rstrip("A"):
-        kept["icc_profile"] = image.info.get("icc_profile")
-    format = WRITTEN_AS[job.target.suffix.lower()]
-    if result.mode not in _MODES.get(format, (result.mode,)):
-        raise ValueError(
-            f"{job.source}: its content (mode {result.mode}) is more than a {job.source.suffix} "
-            "file can hold; rename it after what it is, .png or .tif"
-        )
-    buffer = io.BytesIO()
-    try:
-        result.save(buffer, format, **_OPTIONS.get(format, {}), **kept)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{job.source}: cannot be written as {format}: {error}") from error
-    return buffer.getvalue()
+    parts = pattern.parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    variable = [*parts[fixed:], *(["*"] if parts[-1] == "**" else [])]
+    found = []
+    for path in sorted(set(root.glob("/".join(variable)))):
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue
+        if path.is_dir():
+            # What lies below folders that ** has passed through matches by itself.
+            found += [] if "**" in parts else [path]
+        elif path.suffix.lower() in PHOTO_SUFFIXES:
+            found.append(path)
+    if not found:
+        raise ValueError(f"no photographs match {pattern}")
+    return [(path, root) for path in found]
+
+
+def _name(
+    found: Iterable[_Found], out: Path, suffix: str, extension: str, writable: Collection[str]
+) -> list[Job]:
+    """Name the results, in the same order."""
+    found = list(found)
+    targets = []
+    groups: dict[Path, list[int]] = defaultdict(list)
+    for number, photo in enumerate(found):
+        path = photo.path
+        kept = _keeps_extension(path, extension, writable)
+        new = path.suffix if kept else ".png" if extension == "auto" else f".{extension}"
+        targets.append(out / photo.below / f"{path.stem}{suffix}{new}")
+        groups[targets[-1]].append(number)
+    for target, members in groups.items():
+        for number in members if len(members) > 1 else ():
+            path = found[number].path
+            if path.suffix and not _keeps_extension(path, extension, writable):
+                name = f"{path.stem}_{path.suffix[1:]}{suffix}{target.suffix}"
+                targets[number] = target.with_name(name)
+    taken: dict[Path, Path] = {}
+    for photo, target in zip(found, targets, strict=True):
+        other = taken.setdefault(target, photo.path)
+        if other is not photo.path:
+            raise ValueError(
+                f"{other} and {photo.path} would both be written to {target}; restore "
+                "them into different folders"
+            )
+    return [Job(photo.path, target) for photo, target in zip(found, targets, strict=True)]
+
+
+def _keeps_extension(path: Path, extension: str, writable: Collection[str]) -> bool:
+    old = path.suffix.lower()
+    return old in writable if extension == "auto" else old == f".{extension}"
+
+
+def _with_mask_targets(jobs: Sequence[Job]) -> list[Job]:
+    """Name the masks after the results; `a.jpg` and `a.jpeg` have one each."""
+    stems: dict[Path, int] = defaultdict(int)
+    for job in jobs:
+        stems[job.target.with_suffix("")] += 1
+    taken = {job.target for job in jobs}
+    masked = []
+    for job in jobs:
+        stem = job.target.with_suffix("")
+        twin = f"_{job.target.suffix[1:]}" if stems[stem] > 1 else ""
+        mask = stem.with_name(f"{stem.name}{twin}_mask.png")
+        if mask in taken:
+            raise ValueError(
+                f"the mask of {job.source} and another photograph would both be written to "
+                f"{mask}; choose another --suffix"
+            )
+        masked.append(replace(job, mask_target=mask))
+    return masked
+
+
+class _Places:
+    """Where files really lie, asking the file system once for each folder."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, Path] = {}
+
+    def of(self, path: Path) -> Path:
+        """Return the path of a file without links in its folders; the file may be a link."""
+        if (folder := self._folders.get(path.parent)) is None:
+            folder = self._folders[path.parent] = path.parent.resolve()
+        return folder / path.name

@@ -2,22 +2,30 @@
 
 A network of mode `grayscale` restores the luma of a colour picture and leaves its colours alone:
 the change of the luma is added to red, green and blue alike, which keeps Cb and Cr.
+
+    picture -> rows of it, as floats -> tiles -> network -> rows of the result, as they were stored
+
+Beside the picture and its result there is only one row of tiles in memory.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..datasets.photos import to_srgb
 from ..synth import Mode, find_device, grayscale
 from ..train import LabNet, ModelCard, Net, UNet, load_model
-from .colorize import colorize, with_colors
-from .tiles import apply_tiled, check_tiles, count_tiles
+from .colorize import TEMPERATURE, find_colors, with_colors
+from .fill import fill
+from .memory import is_out_of_memory, tile_px_for
+from .pictures import as_floats, store_rows, take_mask, take_picture
+from .tiles import check_tiles, count_tiles, tiled_strips
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
@@ -27,7 +35,20 @@ preset `tiny`, 128 px for `base` and `large`. Trained networks then answer in ti
 to within a quarter of one 8-bit step; with half of it there are seams of several steps.
 """
 AUTO_TILE_PX = {"cpu": 1024, "mps": 512, "cuda": 1024}
-"""Tiles of this size keep a network of preset `large` within 2 GiB."""
+"""The largest tiles that `auto` takes, less where memory is short; larger ones gain nothing. They
+keep a network of preset `large` within 2 GiB."""
+
+
+class Options(TypedDict, total=False):
+    """How to restore, see `Restorer.__call__`."""
+
+    strength: float
+    mask: Any
+    damage: Any
+    saturation: float
+    temperature: float
+    tile: int | Literal["auto"]
+    on_tile: Callable[[], object]
 
 
 class Restorer:
@@ -44,8 +65,11 @@ class Restorer:
         self.card = card
         self._tiled = net.luminance if isinstance(net, LabNet) else net
         """What goes over a picture in tiles; None for colours without a network for luminance."""
+        if self._tiled is not None and self.device.type == "cuda":
+            self._tiled.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._stride = self._tiled.config.stride if self._tiled else 1
         self._overlap_px = OVERLAP_CELLS * self._stride
+        self._auto_tile_px: int | None = None
 
     @classmethod
     def from_pretrained(
@@ -68,63 +92,142 @@ class Restorer:
         """What the network sees and answers, see `synth.modes`."""
         return self.card.mode
 
+    @property
+    def finds_damage(self) -> bool:
+        """Whether the network can tell where the damage is, for `return_mask`."""
+        return self._tiled is not None and self._tiled.config.mask_head
+
+    @overload
+    def __call__(
+        self, picture: Picture, *, return_mask: Literal[False] = False, **options: Unpack[Options]
+    ) -> Picture: ...
+
+    @overload
+    def __call__(
+        self, picture: Picture, *, return_mask: Literal[True], **options: Unpack[Options]
+    ) -> tuple[Picture, Picture]: ...
+
+    @overload
+    def __call__(
+        self, picture: Sequence[Picture], *, return_mask: bool = False, **options: Unpack[Options]
+    ) -> list[Any]: ...
+
     def __call__(
         self,
-        picture: Picture,
+        picture: Any,
         *,
         strength: float = 1.0,
+        mask: Any = None,
+        damage: Any = None,
+        return_mask: bool = False,
+        saturation: float = 1.0,
+        temperature: float = TEMPERATURE,
         tile: int | Literal["auto"] = "auto",
         on_tile: Callable[[], object] = lambda: None,
-    ) -> Picture:
-        """Restore a picture.
+    ) -> Any:
+        """Restore a picture, or a list of them.
 
         Args:
             picture: A Pillow image; an array (H, W), (H, W, 1) or (H, W, 3), uint8, uint16 or
                 floating point in [0, 1]; or a tensor (C, H, W) or (B, C, H, W) with 1 or 3
                 channels, uint8 or floating point in [0, 1].
             strength: 0 returns a copy of the picture, 1 restores it fully.
-            tile: Side in pixels of the tiles that large pictures are done in.
+            mask: Where to restore, of the size of the picture: an image, an array (H, W) or a
+                tensor (H, W), (1, H, W); white, 1 or True is restored, black stays exactly as it
+                is. None is everywhere. For a list of pictures a list of masks.
+            damage: Where there is nothing of the photograph left, as `mask`: from half of white on,
+                pixels are first filled from around, then restored. For a list a list.
+            return_mask: Return a pair: the picture, and where the network found damage.
+            saturation: Mode lab: of the colours; 0 is gray, 1 as the network has them.
+            temperature: Mode lab: lower is more vivid and has more patches; 0.38 is usual.
+            tile: Side in pixels of the tiles that large pictures are done in. Where memory runs
+                out they are halved, with a warning; a GPU too small for the smallest is left for
+                the CPU.
             on_tile: Called after each tile, for a progress bar.
 
         Returns:
             A picture of the same kind, size and depth; in all modes but `grayscale`, a gray one
             comes back as RGB. Transparency is kept. Pillow images of other modes than L, RGB and
             16 bits, with or without transparency, come back in one of these: bilevel as L, the
-            rest as 8-bit sRGB.
+            rest as 8-bit sRGB. A returned mask is of the same kind and depth and has one channel.
+            Of a list a list.
 
         Raises:
-            ValueError: If picture, strength or tile is not as described, or a tile does not fit
-                into the memory of the device.
+            ValueError: If an argument is not as described, the network cannot find damage, or the
+                smallest tile does not fit into memory.
         """
-        tile_px = self.check(strength=strength, tile=tile)
-
-        def restore(pixels: Tensor) -> Tensor:
-            return self._restore(pixels, strength, tile_px, on_tile)
-
-        if isinstance(picture, Image.Image):
-            return _map_image(restore, picture) if strength else picture.copy()
-        if isinstance(picture, np.ndarray):
-            _check_array(picture)
-            return _map_array(restore, picture) if strength else picture.copy()
-        if isinstance(picture, Tensor):
-            _check_tensor(picture)
-            return _map_tensor(restore, picture) if strength else picture.detach().clone()
-        raise ValueError(
-            "picture must be a Pillow image, a NumPy array or a tensor, got "
-            f"{type(picture).__name__}; PIL.Image.open reads files"
+        options = {
+            "strength": strength,
+            "return_mask": return_mask,
+            "saturation": saturation,
+            "temperature": temperature,
+            "tile": tile,
+            "on_tile": on_tile,
+        }
+        if isinstance(picture, list | tuple):
+            masks = _one_each("mask", mask, len(picture))
+            damages = _one_each("damage", damage, len(picture))
+            return [
+                self(one, mask=its_mask, damage=its_damage, **options)
+                for one, its_mask, its_damage in zip(picture, masks, damages, strict=True)
+            ]
+        self.check(strength=strength, tile=tile, saturation=saturation, temperature=temperature)
+        if return_mask and not self.finds_damage:
+            raise ValueError(
+                "this model cannot tell where the damage is: it has no mask head; leave out "
+                "return_mask, or take a model trained with mask_weight above 0"
+            )
+        if isinstance(picture, Tensor) and picture.ndim == 4 and len(picture):
+            done = self(
+                list(picture),
+                mask=None if mask is None else list(mask),
+                damage=None if damage is None else list(damage),
+                **options,
+            )
+            if not return_mask:
+                return torch.stack(done)
+            return tuple(torch.stack(part) for part in zip(*done, strict=True))
+        taken = take_picture(picture)
+        H, W, C = taken.pixels.shape
+        task = _Task(
+            pixels=taken.pixels,
+            result=np.empty((H, W, C if self.mode == "grayscale" else 3), taken.pixels.dtype),
+            found=np.empty((H, W, 1), taken.pixels.dtype) if return_mask else None,
+            strength=strength,
+            where=None if mask is None else take_mask("mask", mask, (H, W)),
+            holes=None if damage is None else take_mask("damage", damage, (H, W)) >= 0.5,
+            saturation=saturation,
+            temperature=temperature,
+            tile=tile,
+            on_tile=on_tile,
         )
+        if strength or return_mask:
+            self._restore(task)
+        restored = taken.give_back(task.result) if strength else taken.copy()
+        if task.found is None:
+            return restored
+        return restored, taken.give_back(task.found, is_mask=True)
 
-    def check(self, *, strength: float = 1.0, tile: int | Literal["auto"] = "auto") -> int:
+    def check(
+        self,
+        *,
+        strength: float = 1.0,
+        tile: int | Literal["auto"] = "auto",
+        saturation: float = 1.0,
+        temperature: float = TEMPERATURE,
+    ) -> int:
         """Return the side of the tiles in pixels, or raise ValueError if an option does not fit."""
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be 0 to 1, got {strength}")
-        stride = self._stride
+        if not 0 <= saturation < float("inf"):
+            raise ValueError(f"saturation must be at least 0, got {saturation}; 1 is as answered")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be above 0, got {temperature}; try {TEMPERATURE}")
         if tile == "auto":
-            wanted = max(AUTO_TILE_PX.get(self.device.type, 512), 2 * self._overlap_px)
-            tile = -(-wanted // stride) * stride
+            tile = self._find_tile_px()
         elif isinstance(tile, bool) or not isinstance(tile, int):
             raise ValueError(f"tile must be 'auto' or a whole number of pixels, got {tile!r}")
-        check_tiles(tile, self._overlap_px, stride=stride)
+        check_tiles(tile, self._overlap_px, stride=self._stride)
         return tile
 
     def count_tiles(self, height: int, width: int, tile: int | Literal["auto"] = "auto") -> int:
@@ -135,43 +238,177 @@ class Restorer:
         tiles = count_tiles(height, width, tile_px=tile_px, overlap_px=self._overlap_px)
         return tiles + isinstance(self.net, LabNet)
 
-    def _restore(
-        self, pixels: Tensor, strength: float, tile_px: int, on_tile: Callable[[], object]
-    ) -> Tensor:
-        """Restore (C, H, W) float32, C = 1 or 3."""
-        pixels = pixels.clamp(0, 1)
-        aged = pixels if self.mode == "color" else grayscale(pixels[None])[0]
-        if self.mode == "color":
-            aged = aged.expand(3, -1, -1)
-        answer = self._answer(self._tiled, aged, tile_px, on_tile) if self._tiled else aged
-        if isinstance(self.net, LabNet):
-            luma = answer.clamp(0, 1)[None]
-            ab = colorize(self.net.color, luma.to(self.device)).float().cpu()
-            on_tile()
-            answer = with_colors(luma, ab)[0]
-        answer = answer.clamp(0, 1)
-        if self.mode == "grayscale":
-            # One channel or three: the luma changes, the colours stay.
-            answer = (pixels + (answer - aged)).clamp(0, 1)
-        return torch.lerp(pixels.expand_as(answer), answer, strength)
+    def _find_tile_px(self) -> int:
+        """Return the side of tiles that fit into memory now; the same for all pictures."""
+        if self._auto_tile_px is None:
+            most = AUTO_TILE_PX.get(self.device.type, 512)
+            if self._tiled is not None:
+                most = min(most, tile_px_for(self._tiled.config, self.device))
+            self._auto_tile_px = self._on_grid(most)
+        return self._auto_tile_px
 
-    def _answer(
-        self, net: UNet, aged: Tensor, tile_px: int, on_tile: Callable[[], object]
-    ) -> Tensor:
-        try:
-            return apply_tiled(
-                net,
-                aged,
-                stride=self._stride,
-                tile_px=tile_px,
-                overlap_px=self._overlap_px,
-                device=self.device,
-                on_tile=on_tile,
-            )
-        except torch.OutOfMemoryError as error:
-            raise ValueError(
-                f"not enough memory on {self.device} for tiles of {tile_px} px; use a smaller tile"
-            ) from error
+    def _on_grid(self, tile_px: int) -> int:
+        """Return a side near the wanted one that the network can do, at least the smallest."""
+        return -(-max(tile_px, 2 * self._overlap_px) // self._stride) * self._stride
+
+    def _restore(self, task: "_Task") -> None:
+        """Restore into `task.result`, and the damage into `task.found`."""
+        H, W, _ = task.pixels.shape
+        filled = None
+        if task.holes is not None:
+            filled = fill(as_floats(task.pixels, 0, H), torch.from_numpy(task.holes))
+
+        def read(top: int, bottom: int) -> Tensor:
+            if filled is not None:
+                return filled[:, top:bottom]
+            return as_floats(task.pixels, top, bottom)
+
+        def aged(top: int, bottom: int) -> Tensor:
+            rows = torch.empty(3 if self.mode == "color" else 1, bottom - top, W)
+            for part in _parts(top, bottom, W):
+                x = read(part.start, part.stop)
+                x = x if self.mode == "color" else grayscale(x[None])[0]
+                rows[:, part.start - top : part.stop - top] = x
+            return rows
+
+        luma = torch.empty(1, H, W) if isinstance(self.net, LabNet) else None
+        for part, answer, damage in self._strips(aged, (H, W), task):
+            if task.found is not None and damage is not None:
+                store_rows(damage, task.found, part)
+            if luma is not None:
+                luma[:, part] = answer.clamp(0, 1)
+                continue
+            for piece in _parts(part.start, part.stop, W):
+                rows = answer[:, piece.start - part.start : piece.stop - part.start].clamp(0, 1)
+                if self.mode == "grayscale":
+                    # One channel or three: the luma changes, the colours stay.
+                    before = read(piece.start, piece.stop)
+                    rows = (before + (rows - grayscale(before[None])[0])).clamp(0, 1)
+                task.store(rows, piece)
+        if luma is not None:
+            self._color(luma, task)
+
+    def _color(self, luma: Tensor, task: "_Task") -> None:
+        """Give the restored luma (1, H, W) its colours."""
+        assert isinstance(self.net, LabNet)
+        colors = find_colors(
+            self.net.color,
+            luma[None],
+            saturation=task.saturation,
+            temperature=task.temperature,
+        )
+        for part in _parts(0, *luma.shape[1:]):
+            strip = luma[None, :, part]
+            ab = colors.enlarge(strip, top=part.start)
+            task.store(with_colors(strip, ab)[0].clamp(0, 1), part)
+        task.on_tile()
+
+    def _strips(
+        self, aged: Callable[[int, int], Tensor], size: tuple[int, int], task: "_Task"
+    ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+        """Yield rows, the network's answer to them, and where it found damage, if asked."""
+        with_mask = task.found is not None
+        if self._tiled is None:
+            for part in _parts(0, *size):
+                yield part, aged(part.start, part.stop), None
+            return
+        done = 0
+        tile_px = self.check(tile=task.tile)
+        net, device = self._tiled, self.device
+        while True:
+            try:
+                for part, answer in tiled_strips(
+                    lambda x: _answer(net, x, with_mask),
+                    aged,
+                    size=size,
+                    stride=self._stride,
+                    tile_px=tile_px,
+                    overlap_px=self._overlap_px,
+                    device=device,
+                    on_tile=task.on_tile,
+                ):
+                    # Begun anew with smaller tiles, what is done already is passed over: tiles of
+                    # any size give the same answer.
+                    first = max(part.start, done)
+                    if first >= part.stop:
+                        continue
+                    answer = answer[:, first - part.start :]
+                    part, done = slice(first, part.stop), part.stop
+                    yield (
+                        part,
+                        answer[:-1] if with_mask else answer,
+                        answer[-1:] if with_mask else None,
+                    )
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                smallest = self._on_grid(0)
+                if tile_px > smallest:
+                    less = self._on_grid(tile_px // 2)
+                    after = f"going on with tiles of {less} px"
+                elif device.type != "cpu":
+                    less, after = tile_px, "going on on the CPU"
+                else:
+                    raise ValueError(
+                        f"not enough memory on {device} for tiles of {tile_px} px, the smallest "
+                        "of this model; close other programs, or take a smaller model"
+                    ) from error
+                warnings.warn(
+                    f"not enough memory on {device} for tiles of {tile_px} px; {after}",
+                    stacklevel=2,
+                )
+            if tile_px == less:
+                # For good: what did not fit once will not fit the next time.
+                device = self.device = torch.device("cpu")
+                self.net.to(device)
+            tile_px = self._auto_tile_px = less
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Task:
+    """One picture to restore, and how."""
+
+    pixels: np.ndarray
+    """(H, W, C), as given."""
+    result: np.ndarray
+    """(H, W, 1) or (H, W, 3), to be written."""
+    found: np.ndarray | None
+    """(H, W, 1), to be written: where the damage is."""
+    strength: float
+    where: np.ndarray | None
+    """(H, W) float32 in [0, 1]; None is everywhere."""
+    holes: np.ndarray | None
+    """(H, W) bool."""
+    saturation: float
+    temperature: float
+    tile: int | Literal["auto"]
+    on_tile: Callable[[], object]
+
+    def store(self, answer: Tensor, part: slice) -> None:
+        """Write rows between the picture as it was and the answer (C, h, W).
+
+        What lies outside of the mask comes out as it went in, to the last bit.
+        """
+        before = as_floats(self.pixels, part.start, part.stop).expand_as(answer)
+        if self.where is None:
+            store_rows(torch.lerp(before, answer, self.strength), self.result, part)
+            return
+        weight = torch.from_numpy(self.where[part]) * self.strength
+        store_rows(torch.lerp(before, answer, weight), self.result, part)
+        outside = self.where[part] == 0
+        self.result[part][outside] = self.pixels[part][outside]
+
+
+_STRIP_PX = 1 << 20
+"""What is converted and coloured at a time, in pixels: it takes copies."""
+
+
+def _parts(top: int, bottom: int, width: int) -> Iterator[slice]:
+    """Cut rows of a picture into strips."""
+    rows = max(1, _STRIP_PX // width)
+    for first in range(top, bottom, rows):
+        yield slice(first, min(first + rows, bottom))
 
 
 def shipped_models() -> dict[str, Path]:
@@ -199,69 +436,23 @@ def find_model(model: str | Path) -> tuple[Net, ModelCard]:
     )
 
 
-def _map_image(restore: Callable[[Tensor], Tensor], image: Image.Image) -> Image.Image:
-    mode, alpha = image.mode, None
-    if image.has_transparency_data and not mode.startswith("I"):
-        image = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert(image.mode[:-1])
-    if mode == "1":
-        image = image.convert("L")
-    elif mode not in ("L", "LA", "RGB", "RGBA") and not mode.startswith("I;16"):
-        image = to_srgb(image)
-    restored = Image.fromarray(_map_array(restore, np.asarray(image)))
-    if alpha is not None:
-        restored.putalpha(alpha)
-    return restored
+def _answer(net: UNet, x: Tensor, with_mask: bool) -> Tensor:
+    """Return (1, D, h, w) float32; with the mask, as shares in [0, 1], as a last channel."""
+    # bf16 on GPUs: a change of the picture is small, and rounding is relative to it.
+    with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda):
+        if x.is_cuda:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if not with_mask:
+            return net(x).float()
+        restored, logits = net(x, with_mask=True)
+        return torch.cat([restored.float(), logits.float().sigmoid()], 1)
 
 
-def _map_array(restore: Callable[[Tensor], Tensor], array: np.ndarray) -> np.ndarray:
-    top = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
-    pixels = torch.from_numpy(np.atleast_3d(array).astype(np.float32) / np.float32(top))
-    restored = restore(pixels.permute(2, 0, 1)).permute(1, 2, 0).numpy()
-    if top > 1:
-        restored = restored.astype(np.float64) * top + 0.5
-    restored = restored.astype(array.dtype)
-    return restored[:, :, 0] if array.ndim == 2 and restored.shape[2] == 1 else restored
-
-
-def _map_tensor(restore: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
-    top = 255 if tensor.dtype == torch.uint8 else 1
-    pixels = tensor.detach().cpu().to(torch.float32) / top
-    if tensor.ndim == 4:
-        restored = torch.stack([restore(picture) for picture in pixels])
-    else:
-        restored = restore(pixels)
-    if top > 1:
-        restored = restored * top + 0.5
-    return restored.to(device=tensor.device, dtype=tensor.dtype)
-
-
-def _check_array(array: np.ndarray) -> None:
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))) or not array.size:
-        raise ValueError(f"an array must be (H, W), (H, W, 1) or (H, W, 3), got {array.shape}")
-    if array.dtype.kind == "f":
-        _check_range(float(array.min()), float(array.max()))
-    elif array.dtype.kind != "u" or array.dtype.itemsize > 2:
-        raise ValueError(f"an array must be uint8, uint16 or floating point, got {array.dtype}")
-
-
-def _check_tensor(tensor: Tensor) -> None:
-    if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3) or not tensor.numel():
-        raise ValueError(
-            "a tensor must be (C, H, W) or (B, C, H, W) with 1 or 3 channels, "
-            f"got {tuple(tensor.shape)}"
-        )
-    if tensor.dtype.is_floating_point:
-        _check_range(tensor.min().item(), tensor.max().item())
-    elif tensor.dtype != torch.uint8:
-        raise ValueError(f"a tensor must be uint8 or floating point, got {tensor.dtype}")
-
-
-def _check_range(least: float, most: float) -> None:
-    # Resampling overshoots a little, which is clipped; NaN fails both comparisons.
-    if not (least >= -0.5 and most <= 1.5):
-        raise ValueError(
-            f"a floating-point picture must be in [0, 1], got {least:g} to {most:g}; "
-            "divide 8-bit values by 255"
-        )
+def _one_each(name: str, values: Any, count: int) -> Sequence[Any]:
+    """Return one value for each picture of a list."""
+    if values is None:
+        return [None] * count
+    if not isinstance(values, list | tuple) or len(values) != count:
+        got = f"{len(values)}" if isinstance(values, list | tuple) else type(values).__name__
+        raise ValueError(f"{name} of {count} pictures must be a list of as many, got {got}")
+    return values

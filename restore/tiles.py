@@ -4,10 +4,13 @@ Tiles lie on the grid of the network's coarsest level, so every pixel is compute
 but for the borders of a tile, where the network cannot see on. Those are left out: neighbouring
 tiles share `overlap_px`, of which the outer quarters are thrown away and the middle half is blended
 by sin^2, cos^2 weights that add up to 1.
+
+A row of tiles at a time: what is kept in memory is one strip of the picture, however large it is.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +18,15 @@ from torch import Tensor
 from ..train.unet import pad_to_multiple
 
 Network = Callable[[Tensor], Tensor]
+
+
+class Strip(NamedTuple):
+    """Some finished rows of a picture."""
+
+    rows: slice
+    """Which."""
+    answer: Tensor
+    """Float32 (D, h, W) on the CPU."""
 
 
 @torch.no_grad()
@@ -46,25 +58,76 @@ def apply_tiled(
     Raises:
         ValueError: If tile_px or overlap_px does not fit.
     """
+    strips = tiled_strips(
+        net,
+        lambda top, bottom: picture[:, top:bottom],
+        size=(picture.shape[1], picture.shape[2]),
+        stride=stride,
+        tile_px=tile_px,
+        overlap_px=overlap_px,
+        device=device,
+        on_tile=on_tile,
+    )
+    return torch.cat([strip.answer for strip in strips], dim=1)
+
+
+@torch.no_grad()
+def tiled_strips(
+    net: Network,
+    read_rows: Callable[[int, int], Tensor],
+    *,
+    size: tuple[int, int],
+    stride: int,
+    tile_px: int,
+    overlap_px: int,
+    device: torch.device,
+    on_tile: Callable[[], object] = lambda: None,
+) -> Iterator[Strip]:
+    """Apply `net` to a picture that is read as it goes, and yield its rows from top to bottom.
+
+    Args:
+        net: As of `apply_tiled`.
+        read_rows: Returns the rows from a first to before a last one: float32 (C, h, W), CPU. The
+            rows that two rows of tiles share are read twice.
+        size: Height and width of the picture.
+        stride: As of `apply_tiled`.
+        tile_px: As of `apply_tiled`.
+        overlap_px: As of `apply_tiled`.
+        device: As of `apply_tiled`.
+        on_tile: As of `apply_tiled`.
+
+    Raises:
+        ValueError: If tile_px or overlap_px does not fit.
+    """
     check_tiles(tile_px, overlap_px, stride=stride)
-    _, height, width = picture.shape
+    height, width = size
     rows, columns = _spans(height, tile_px, overlap_px), _spans(width, tile_px, overlap_px)
     if len(rows) == len(columns) == 1:
-        return _run(net, picture, device, on_tile)
+        yield Strip(slice(0, height), _run(net, read_rows(0, height), device, on_tile))
+        return
     # Continued to the grid here, for the last tiles to end where one piece would.
-    padded = pad_to_multiple(picture, stride)
-    result: Tensor | None = None
+    full_height, full_width = height + -height % stride, width + -width % stride
+    begun: Tensor | None = None  # what the tiles above have added to the rows shared with them
     for top, bottom in rows:
+        bottom = min(bottom, full_height)
+        strip = _read_to_grid(read_rows, top, bottom, height, stride)
+        answer: Tensor | None = None
+        across = _weights(top, bottom, full_height, overlap_px)[:, None]
         for left, end in columns:
-            tile = _run(net, padded[:, top:bottom, left:end], device, on_tile)
-            if result is None:
-                result = torch.zeros(tile.shape[0], *padded.shape[1:])
-            weight = _weights(top, bottom, padded.shape[1], overlap_px)[:, None] * _weights(
-                left, end, padded.shape[2], overlap_px
-            )
-            result[:, top:bottom, left:end] += tile * weight
-    assert result is not None
-    return result[:, :height, :width]
+            tile = _run(net, strip[:, :, left:end], device, on_tile)
+            if answer is None:
+                answer = torch.zeros(tile.shape[0], bottom - top, full_width)
+            weight = across * _weights(left, end, full_width, overlap_px)
+            answer[:, :, left:end] += tile * weight
+        assert answer is not None
+        if begun is not None:
+            answer[:, : begun.shape[1]] += begun
+        finished = bottom - top if bottom == full_height else bottom - top - overlap_px
+        begun = answer[:, finished:].clone()
+        yield Strip(
+            slice(top, min(top + finished, height)),
+            answer[:, : min(finished, height - top), :width],
+        )
 
 
 def count_tiles(height: int, width: int, *, tile_px: int, overlap_px: int) -> int:
@@ -82,6 +145,20 @@ def check_tiles(tile_px: int, overlap_px: int, *, stride: int) -> None:
             f"tile must be a multiple of {stride} px and at least {least} px (twice the overlap), "
             f"got {tile_px}"
         )
+
+
+def _read_to_grid(
+    read_rows: Callable[[int, int], Tensor], top: int, bottom: int, height: int, stride: int
+) -> Tensor:
+    """Return rows of the picture as continued to the grid, mirrored at its lower end."""
+    if bottom <= height:
+        # The width alone has to be continued: by as many rows as there are, or the mirror of the
+        # lower end, which these rows do not touch.
+        rows = read_rows(top, bottom)
+        return pad_to_multiple(rows, stride)
+    # From higher up, if this strip alone is too low to mirror as the whole picture is.
+    start = max(0, min(top, height - 2 * stride) // stride * stride)
+    return pad_to_multiple(read_rows(start, height), stride)[:, top - start :]
 
 
 def _spans(length: int, tile_px: int, overlap_px: int) -> list[tuple[int, int]]:

@@ -74,6 +74,8 @@ def test_what_happens_to_some_is_what_would_happen_to_all(monkeypatch):
     monkeypatch.setattr("agedphoto.synth.composites.is_compiling", lambda: True)
     both, both_hidden = defect.apply(PHOTOS, params, there)
     torch.testing.assert_close(some, both, rtol=0, atol=1e-6)
+    assert some_hidden is not None
+    assert both_hidden is not None
     assert torch.equal(some_hidden, both_hidden)
     assert some_hidden.any()
 
@@ -84,6 +86,7 @@ def test_in_order_is_one_after_another():
     both = InOrder(defects=defects)
     params = both.sample(there)
     aged, hidden = both.apply(PHOTOS, params, there)
+    assert hidden is not None
     x, expected = PHOTOS, torch.zeros_like(hidden)
     for number, defect in enumerate(defects):
         part = there.part(number)

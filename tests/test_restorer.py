@@ -362,15 +362,6 @@ def test_a_coarse_network_gets_the_overlap_that_it_needs():
     assert make_restorer(net=odd).check() % 6 == 0
 
 
-def test_running_out_of_memory_names_the_remedy(monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot")
-
-    monkeypatch.setattr(module, "apply_tiled", full)
-    with pytest.raises(ValueError, match=r"not enough memory on cpu for tiles of .* smaller tile"):
-        make_restorer()(RGB)
-
-
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
