@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agedphoto.age import Age
+from agedphoto.app import App
 from agedphoto.complaints import complain
 from agedphoto.datasets import PhotoInput, StoredFormat
 from agedphoto.evaluate import Evaluate
@@ -368,6 +369,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[App, tyro.conf.subcommand("app")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

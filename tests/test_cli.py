@@ -25,6 +25,7 @@ VERBS = (
     "train",
     "evaluate",
     "restore",
+    "app",
     "export",
     "doctor",
 )
