@@ -69,6 +69,8 @@ class Restore:
     """Side in pixels of the tiles that large photos are done in."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps; under torchrun auto is one GPU a rank."""
+    compile: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Compile the network first, a minute the first time; pays for many large photos on a GPU."""
     jobs: int = 2
     """Threads that read and write photos; 1 takes least memory."""
 
@@ -161,7 +163,7 @@ class Restore:
         from agedphoto.train import LabNet, net_shape
 
         name = self.model or ("lab" if self.colorize else "grayscale")
-        restorer = Restorer.from_pretrained(name, device=device)
+        restorer = Restorer.from_pretrained(name, device=device, compile=self.compile)
         adds_colors = restorer.mode in ("lab", "rgb")
         if adds_colors != self.colorize:
             raise ValueError(
@@ -176,9 +178,10 @@ class Restore:
             return restorer, None
         luminance = restorer.net.luminance if isinstance(restorer.net, LabNet) else None
         if luminance is None:
-            return Restorer.from_pretrained("grayscale", device=device), restorer
+            gray = Restorer.from_pretrained("grayscale", device=device, compile=self.compile)
+            return gray, restorer
         card = replace(restorer.card, mode="grayscale", net=net_shape(luminance))
-        return Restorer(luminance, card, device=device), restorer
+        return Restorer(luminance, card, device=device, compile=self.compile), restorer
 
     def _restore(
         self,

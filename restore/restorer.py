@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..synth import Mode, find_device, grayscale
-from ..train import LabNet, ModelCard, Net, UNet, load_model
+from ..train import LabNet, ModelCard, Net, load_model
 from .colorize import TEMPERATURE, find_colors, with_colors
 from .fill import fill
 from .memory import is_out_of_memory, tile_px_for
@@ -37,6 +37,9 @@ to within a quarter of one 8-bit step; with half of it there are seams of severa
 AUTO_TILE_PX = {"cpu": 1024, "mps": 512, "cuda": 1024}
 """The largest tiles that `auto` takes, less where memory is short; larger ones gain nothing. They
 keep a network of preset `large` within 2 GiB."""
+AT_ONCE_PX = {"cuda": 4 << 20}
+"""Tiles go through the network together up to so many pixels; elsewhere one by one, for a CPU gains
+nothing. A GPU is busy with one tile of 1024 px, but not with one of 256 px."""
 
 
 class Options(TypedDict, total=False):
@@ -58,34 +61,53 @@ class Restorer:
         restored = Restorer.from_pretrained("grayscale")(Image.open("grandmother.jpg"))
     """
 
-    def __init__(self, net: Net, card: ModelCard, *, device: str | torch.device = "auto") -> None:
+    def __init__(
+        self,
+        net: Net,
+        card: ModelCard,
+        *,
+        device: str | torch.device = "auto",
+        compile: bool = False,
+    ) -> None:
         """Use a network, see `from_pretrained` for one from a file."""
         self.device = find_device(device)
         self.net = net.to(self.device).eval()
         self.card = card
         self._tiled = net.luminance if isinstance(net, LabNet) else net
         """What goes over a picture in tiles; None for colours without a network for luminance."""
-        if self._tiled is not None and self.device.type == "cuda":
+        if self._tiled is not None and self.device.type in ("cuda", "cpu"):
             self._tiled.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compiled = (
+            torch.compile(self._tiled, dynamic=False) if compile and self._tiled else None
+        )
         self._stride = self._tiled.config.stride if self._tiled else 1
         self._overlap_px = OVERLAP_CELLS * self._stride
         self._auto_tile_px: int | None = None
+        self._one_by_one = False
+        """Since memory ran out with several tiles at once."""
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path, *, device: str | torch.device = "auto"
+        cls, model: str | Path, *, device: str | torch.device = "auto", compile: bool = False
     ) -> "Restorer":
         """Load a model by name, or from a file of weights (.safetensors) or a folder of a training.
 
         A string that is the name of a model means that model; a folder of the same name in the
         current folder is `./name`.
 
+        Args:
+            model: Which.
+            device: See `find_device`.
+            compile: Compile the network for whole tiles, when the first of them comes. It takes a
+                minute the first time, less later, for torch keeps what it has compiled on disk;
+                it pays for many large photos on a GPU.
+
         Raises:
             ValueError: If there is no such model, or the file is not one.
         """
         # The device first: a wrong one is found before weights are read.
         device = find_device(device)
-        return cls(*find_model(model), device=device)
+        return cls(*find_model(model), device=device, compile=compile)
 
     @property
     def mode(self) -> Mode:
@@ -247,6 +269,13 @@ class Restorer:
             self._auto_tile_px = self._on_grid(most)
         return self._auto_tile_px
 
+    def _count_at_once(self, tile_px: int) -> int:
+        """Return how many tiles go through the network together."""
+        if self._tiled is None or self._compiled or self._one_by_one:
+            return 1
+        fit = tile_px_for(self._tiled.config, self.device) ** 2
+        return max(1, min(AT_ONCE_PX.get(self.device.type, 0), fit) // tile_px**2)
+
     def _on_grid(self, tile_px: int) -> int:
         """Return a side near the wanted one that the network can do, at least the smallest."""
         return -(-max(tile_px, 2 * self._overlap_px) // self._stride) * self._stride
@@ -314,17 +343,19 @@ class Restorer:
             return
         done = 0
         tile_px = self.check(tile=task.tile)
-        net, device = self._tiled, self.device
+        device = self.device
         while True:
+            at_once = self._count_at_once(tile_px)
             try:
                 for part, answer in tiled_strips(
-                    lambda x: _answer(net, x, with_mask),
+                    self._network(tile_px, with_mask),
                     aged,
                     size=size,
                     stride=self._stride,
                     tile_px=tile_px,
                     overlap_px=self._overlap_px,
                     device=device,
+                    at_once=at_once,
                     on_tile=task.on_tile,
                 ):
                     # Begun anew with smaller tiles, what is done already is passed over: tiles of
@@ -344,25 +375,43 @@ class Restorer:
                 if not is_out_of_memory(error):
                     raise
                 smallest = self._on_grid(0)
-                if tile_px > smallest:
+                less, what = tile_px, "tiles"
+                if at_once > 1:
+                    what, after = f"{at_once} tiles", "going on with one at a time"
+                elif tile_px > smallest:
                     less = self._on_grid(tile_px // 2)
                     after = f"going on with tiles of {less} px"
                 elif device.type != "cpu":
-                    less, after = tile_px, "going on on the CPU"
+                    after = "going on on the CPU"
                 else:
                     raise ValueError(
                         f"not enough memory on {device} for tiles of {tile_px} px, the smallest "
                         "of this model; close other programs, or take a smaller model"
                     ) from error
                 warnings.warn(
-                    f"not enough memory on {device} for tiles of {tile_px} px; {after}",
+                    f"not enough memory on {device} for {what} of {tile_px} px; {after}",
                     stacklevel=2,
                 )
+            # For good: what did not fit once will not fit the next time.
+            if at_once > 1:
+                self._one_by_one = True
+                continue
             if tile_px == less:
-                # For good: what did not fit once will not fit the next time.
                 device = self.device = torch.device("cpu")
                 self.net.to(device)
             tile_px = self._auto_tile_px = less
+
+    def _network(self, tile_px: int, with_mask: bool) -> Callable[[Tensor], Tensor]:
+        """Return what tiles of this side go through."""
+        net, compiled = self._tiled, self._compiled
+        assert net is not None
+
+        def apply(x: Tensor) -> Tensor:
+            # Whole tiles alone: those of every other size would have to be compiled, too.
+            is_whole = x.shape[-2:] == (tile_px, tile_px)
+            return _answer(compiled if compiled and is_whole else net, x, with_mask)
+
+        return apply
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -436,12 +485,11 @@ def find_model(model: str | Path) -> tuple[Net, ModelCard]:
     )
 
 
-def _answer(net: UNet, x: Tensor, with_mask: bool) -> Tensor:
-    """Return (1, D, h, w) float32; with the mask, as shares in [0, 1], as a last channel."""
+def _answer(net: Callable[..., Any], x: Tensor, with_mask: bool) -> Tensor:
+    """Return (B, D, h, w) float32; with the mask, as shares in [0, 1], as a last channel."""
+    x = x.contiguous(memory_format=torch.channels_last)
     # bf16 on GPUs: a change of the picture is small, and rounding is relative to it.
     with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda):
-        if x.is_cuda:
-            x = x.contiguous(memory_format=torch.channels_last)
         if not with_mask:
             return net(x).float()
         restored, logits = net(x, with_mask=True)

@@ -38,18 +38,20 @@ def apply_tiled(
     tile_px: int,
     overlap_px: int,
     device: torch.device,
+    at_once: int = 1,
     on_tile: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Apply `net` to a picture (C, H, W) tile by tile.
 
     Args:
-        net: Maps (1, C, h, w) to (1, D, h, w) on `device`.
-        picture: Float32, on the CPU; only one tile at a time goes to the device.
+        net: Maps (B, C, h, w) to (B, D, h, w) on `device`.
+        picture: Float32, on the CPU; only the tiles under way go to the device.
         stride: Pixels to one of the network's coarsest level.
         tile_px: Side of a tile, a multiple of `stride`. A picture that fits into one tile is done
             in one piece.
         overlap_px: What neighbours share, a multiple of `stride`, at most half of `tile_px`.
         device: Where the network is.
+        at_once: How many tiles of a row go through the network at a time, at most.
         on_tile: Called after each tile.
 
     Returns:
@@ -66,6 +68,7 @@ def apply_tiled(
         tile_px=tile_px,
         overlap_px=overlap_px,
         device=device,
+        at_once=at_once,
         on_tile=on_tile,
     )
     return torch.cat([strip.answer for strip in strips], dim=1)
@@ -81,6 +84,7 @@ def tiled_strips(
     tile_px: int,
     overlap_px: int,
     device: torch.device,
+    at_once: int = 1,
     on_tile: Callable[[], object] = lambda: None,
 ) -> Iterator[Strip]:
     """Apply `net` to a picture that is read as it goes, and yield its rows from top to bottom.
@@ -94,6 +98,7 @@ def tiled_strips(
         tile_px: As of `apply_tiled`.
         overlap_px: As of `apply_tiled`.
         device: As of `apply_tiled`.
+        at_once: As of `apply_tiled`.
         on_tile: As of `apply_tiled`.
 
     Raises:
@@ -103,7 +108,8 @@ def tiled_strips(
     height, width = size
     rows, columns = _spans(height, tile_px, overlap_px), _spans(width, tile_px, overlap_px)
     if len(rows) == len(columns) == 1:
-        yield Strip(slice(0, height), _run(net, read_rows(0, height), device, on_tile))
+        (answer,) = _run(net, [read_rows(0, height)], device, on_tile)
+        yield Strip(slice(0, height), answer)
         return
     # Continued to the grid here, for the last tiles to end where one piece would.
     full_height, full_width = height + -height % stride, width + -width % stride
@@ -113,12 +119,13 @@ def tiled_strips(
         strip = _read_to_grid(read_rows, top, bottom, height, stride)
         answer: Tensor | None = None
         across = _weights(top, bottom, full_height, overlap_px)[:, None]
-        for left, end in columns:
-            tile = _run(net, strip[:, :, left:end], device, on_tile)
-            if answer is None:
-                answer = torch.zeros(tile.shape[0], bottom - top, full_width)
-            weight = across * _weights(left, end, full_width, overlap_px)
-            answer[:, :, left:end] += tile * weight
+        for group in _of_one_width(columns, full_width, at_once):
+            tiles = _run(net, [strip[:, :, left:end] for left, end in group], device, on_tile)
+            for (left, end), tile in zip(group, tiles, strict=True):
+                if answer is None:
+                    answer = torch.zeros(tile.shape[0], bottom - top, full_width)
+                weight = across * _weights(left, end, full_width, overlap_px)
+                answer[:, :, left:end] += tile * weight
         assert answer is not None
         if begun is not None:
             answer[:, : begun.shape[1]] += begun
@@ -175,6 +182,18 @@ def _cut(length: int, tile_px: int, overlap_px: int) -> Iterator[tuple[int, int]
     yield start, start + tile_px
 
 
+def _of_one_width(
+    columns: list[tuple[int, int]], full_width: int, at_once: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Group columns that can be one batch; the last one of a row may be narrower."""
+    last_is_narrower = columns[-1][1] > full_width
+    whole = columns[:-1] if last_is_narrower else columns
+    for first in range(0, len(whole), at_once):
+        yield whole[first : first + at_once]
+    if last_is_narrower:
+        yield columns[-1:]
+
+
 def _weights(start: int, end: int, length: int, overlap_px: int) -> Tensor:
     """Weights of a tile's pixels along one axis; those of all tiles add up to 1 everywhere."""
     end = min(end, length)
@@ -189,8 +208,11 @@ def _weights(start: int, end: int, length: int, overlap_px: int) -> Tensor:
     return weights
 
 
-def _run(net: Network, tile: Tensor, device: torch.device, on_tile: Callable[[], object]) -> Tensor:
-    # On MPS and CUDA the copy back waits for the tile, so `on_tile` tells the truth.
-    done = net(tile[None].to(device)).float().cpu()[0]
-    on_tile()
+def _run(
+    net: Network, tiles: list[Tensor], device: torch.device, on_tile: Callable[[], object]
+) -> Tensor:
+    # On MPS and CUDA the copy back waits for the tiles, so `on_tile` tells the truth.
+    done = net(torch.stack(tiles).to(device)).float().cpu()
+    for _ in tiles:
+        on_tile()
     return done

@@ -354,6 +354,24 @@ def test_large_pictures_are_done_in_tiles_and_counted():
     assert np.abs(tiles - whole).max() < 0.02
 
 
+@pytest.mark.slow
+def test_compiled_it_restores_alike():
+    config = UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1)
+    torch.manual_seed(0)
+    net = UNet(config)
+    torch.nn.init.normal_(net.tail.weight, 0, 0.1)
+    card = ModelCard(mode="grayscale", net=net_shape(net), training={})
+    picture = np.random.default_rng(0).random((150, 200), np.float32)
+    eager = Restorer(net, card, device="cpu")(picture, tile=64)
+    restorer, compiled_for = Restorer(net, card, device="cpu", compile=True), []
+    compiled = restorer._compiled
+    assert compiled is not None
+    restorer._compiled = lambda x: compiled_for.append(tuple(x.shape)) or compiled(x)
+    np.testing.assert_allclose(restorer(picture, tile=64), eager, atol=1e-5)
+    # Whole tiles alone, so that there is one size to compile for.
+    assert set(compiled_for) == {(1, 1, 64, 64)}
+
+
 def test_a_coarse_network_gets_the_overlap_that_it_needs():
     net = UNet(UNetConfig(widths=(4, 4, 4, 4, 4, 4, 4), blocks=0, middle_blocks=1))
     assert net.config.stride == 128

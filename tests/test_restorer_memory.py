@@ -11,6 +11,7 @@ import torch
 from agedphoto.restore import Restorer
 from agedphoto.restore import memory as module
 from agedphoto.restore.memory import bytes_per_pixel, is_out_of_memory, tile_px_for
+from agedphoto.restore.restorer import AT_ONCE_PX
 from agedphoto.train import PRESETS, ModelCard, UNet, UNetConfig, net_shape
 
 CPU = torch.device("cpu")
@@ -21,12 +22,13 @@ class Greedy(UNet):
     """Has memory for tiles of up to so many pixels, and turns the tone around."""
 
     most_px = 1 << 40
+    most_together = 1 << 40
     error: Exception = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot")
     fails_after = 0
     """Memory may also go half way through a picture."""
 
     def forward(self, aged, *, with_mask=False):  # type: ignore[override]
-        if aged.shape[-2] * aged.shape[-1] > self.most_px:
+        if aged.shape[-2] * aged.shape[-1] > self.most_px or len(aged) > self.most_together:
             if not self.fails_after:
                 raise self.error
             self.fails_after -= 1
@@ -56,6 +58,29 @@ def test_out_of_memory_halves_the_tiles_and_goes_on(error, fails_after):
     np.testing.assert_allclose(restored, 1 - PHOTO, atol=1e-6)
     # Known from then on.
     assert restorer.check() == 64
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_where_several_tiles_are_too_many_they_go_one_by_one(error, monkeypatch):
+    monkeypatch.setitem(AT_ONCE_PX, "cpu", 3 * 64 * 64)
+    restorer = greedy(most_together=1, error=error)
+    message = "^not enough memory on cpu for 3 tiles of 64 px; going on with one at a time$"
+    with pytest.warns(UserWarning, match=message):
+        restored = restorer(PHOTO, tile=64)
+    np.testing.assert_allclose(restored, 1 - PHOTO, atol=1e-6)
+    # Known from then on, and no smaller tiles than asked for.
+    np.testing.assert_allclose(restorer(PHOTO, tile=64), 1 - PHOTO, atol=1e-6)
+
+
+def test_where_memory_is_short_fewer_tiles_go_together(monkeypatch):
+    monkeypatch.setitem(AT_ONCE_PX, "cpu", 1 << 40)
+    restorer = greedy()
+    config = restorer.net.config
+    monkeypatch.setattr(
+        module, "free_bytes", lambda device: int(2 * bytes_per_pixel(config) * 5.5 * 64**2)
+    )
+    assert restorer._count_at_once(64) == 5
+    assert restorer._count_at_once(128) == 1
 
 
 def test_what_never_fits_is_an_error_with_a_remedy():

@@ -126,6 +126,25 @@ def test_the_default_overlap_fits_every_preset(preset):
     assert count_tiles(512, 513, tile_px=512, overlap_px=overlap_px) == 2
 
 
+@pytest.mark.parametrize("size", [(130, 400), (64, 333), (200, 64)])
+@pytest.mark.parametrize("at_once", [2, 3, 100])
+def test_tiles_of_a_row_may_go_through_the_network_together(size, at_once):
+    net, batches, tiles = denoiser(UNetConfig(widths=(8, 12), blocks=1, middle_blocks=1)), [], []
+
+    def watched(x):
+        batches.append(len(x))
+        return net(x)
+
+    alone = tiled(net, photo(*size))
+    together = tiled(watched, photo(*size), at_once=at_once, on_tile=lambda: tiles.append(1))
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    assert max(batches) <= at_once
+    assert sum(batches) == len(tiles) == count_tiles(*size, tile_px=64, overlap_px=16)
+    # As many as there are of one width.
+    whole = sum(end <= -(-size[1] // 8) * 8 for _, end in _spans(size[1], 64, 16))
+    assert max(batches) == min(at_once, whole)
+
+
 def test_a_picture_that_fits_into_a_tile_is_done_in_one_piece():
     sizes = []
 
