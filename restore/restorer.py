@@ -20,10 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..synth import Mode, find_device, grayscale
-from ..train import LabNet, ModelCard, Net, load_model
+from ..train import LabNet, ModelCard, Net
 from .colorize import TEMPERATURE, find_colors, with_colors
 from .fill import fill
 from .memory import is_out_of_memory, tile_px_for
+from .models import find_model
 from .pictures import as_floats, store_rows, take_mask, take_picture
 from .tiles import check_tiles, count_tiles, tiled_strips
 
@@ -458,31 +459,6 @@ def _parts(top: int, bottom: int, width: int) -> Iterator[slice]:
     rows = max(1, _STRIP_PX // width)
     for first in range(top, bottom, rows):
         yield slice(first, min(first + rows, bottom))
-
-
-def shipped_models() -> dict[str, Path]:
-    """Return the models that come with the package, by name."""
-    return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.safetensors"))}
-
-
-def find_model(model: str | Path) -> tuple[Net, ModelCard]:
-    """Load a model by name, from a file of weights, or from a folder of a training.
-
-    Raises:
-        ValueError: If there is no such model, or the file is not one.
-    """
-    shipped = shipped_models()
-    if isinstance(model, str) and model in shipped:
-        return load_model(shipped[model])
-    path = Path(model)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if path.suffix == ".safetensors" or path.exists():
-        return load_model(path)
-    raise ValueError(
-        f"unknown model {str(model)!r}; there are: {', '.join(shipped) or 'none by name'}, or "
-        "give the path of a .safetensors file that `agedphoto train` wrote"
-    )
 
 
 def _answer(net: Callable[..., Any], x: Tensor, with_mask: bool) -> Tensor:

@@ -225,3 +225,42 @@ def test_a_file_that_does_not_fit_its_description_is_refused(saved, changes):
 def test_wrong_weights_are_refused(saved, weights):
     with pytest.raises(ValueError, match="does not fit its own description"):
         load_model(rewritten(saved[0], weights))
+
+
+def test_weights_may_be_stored_as_halves_and_statistics_stay(tmp_path):
+    config = ColorNetConfig(widths=(4, 8, 8, 8), blocks=(0, 0, 0, 0), attention_blocks=1, heads=2)
+    net = LabNet(ColorNet(config), UNet(UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1)))
+    for number, (_, buffer) in enumerate(net.named_buffers()):
+        buffer.copy_(torch.full_like(buffer, number * 1.00001))
+    path = tmp_path / "half.safetensors"
+    save_model(path, net, mode="lab", training={}, stored=torch.float16)
+    read, _ = load_model(path)
+    rounded = {name: weight.half().float() for name, weight in net.named_parameters()}
+    assert rounded
+    for name, weight in read.named_parameters():
+        assert torch.equal(weight, rounded[name])
+    buffers = dict(net.named_buffers())
+    assert buffers
+    for name, buffer in read.named_buffers():
+        assert torch.equal(buffer, buffers[name])
+
+
+def test_weights_that_halves_cannot_hold_are_refused(tmp_path):
+    net = UNet(UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1))
+    with torch.no_grad():
+        net.stem.weight[0, 0, 0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"stem\.weight has weights too large for torch\.float16"):
+        save_model(
+            tmp_path / "x.safetensors", net, mode="grayscale", training={}, stored=torch.float16
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path):
+    net = UNet(UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1))
+    training = {"b": 1, "a": [0.5, None], "ä": "ö"}
+    paths = [tmp_path / f"{number}.safetensors" for number in range(6)]
+    for path in paths:
+        save_model(path, net, mode="grayscale", training=training)
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert load_model(paths[0])[1].training == training

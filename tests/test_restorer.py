@@ -1,8 +1,5 @@
 """A picture of any kind comes back as the same kind, restored as far as was asked for."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +7,7 @@ from PIL import Image
 from skimage.color import lab2rgb, rgb2lab, rgb2ycbcr
 from skimage.data import astronaut
 
-from agedphoto.restore import Restorer, shipped_models
-from agedphoto.restore import restorer as module
+from agedphoto.restore import Restorer
 from agedphoto.restore.colorize import colorize
 from agedphoto.synth import MODES, Mode
 from agedphoto.train import (
@@ -24,7 +20,6 @@ from agedphoto.train import (
     UNetConfig,
     net_config,
     net_shape,
-    save_model,
 )
 
 RGB = astronaut()[60:101, 200:253]
@@ -433,67 +428,3 @@ def test_a_wrong_strength_is_refused(strength):
 def test_a_wrong_tile_is_refused(tile, message):
     with pytest.raises(ValueError, match=message):
         make_restorer()(RGB, tile=tile)
-
-
-# ---------------------------------------------------------------- models
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A folder as a training leaves it."""
-    save_model(tmp_path / "run" / "model.safetensors", make_net("lab"), mode="lab", training={})
-    return tmp_path / "run"
-
-
-@pytest.mark.parametrize("kind", [str, Path])
-@pytest.mark.parametrize("which", ["", "model.safetensors", "renamed.weights"])
-def test_a_model_is_found_by_file_or_by_folder(run, kind, which):
-    if which == "renamed.weights":
-        (run / "model.safetensors").rename(run / which)
-    restorer = Restorer.from_pretrained(kind(run / which), device="cpu")
-    assert restorer.mode == "lab"
-    assert np.array_equal(restorer(RGB), make_restorer("lab")(RGB))
-
-
-def test_a_name_means_the_model_that_comes_with_the_package(run, monkeypatch):
-    monkeypatch.chdir(run.parent)
-    shipped = run.parent / "shipped.safetensors"
-    save_model(shipped, make_net("grayscale"), mode="grayscale", training={})
-    monkeypatch.setattr(module, "shipped_models", lambda: {"run": shipped})
-    assert Restorer.from_pretrained("run", device="cpu").mode == "grayscale"
-    assert Restorer.from_pretrained("./run", device="cpu").mode == "lab"
-    assert Restorer.from_pretrained(Path("run"), device="cpu").mode == "lab"
-
-
-def test_an_unknown_name_lists_what_there_is(monkeypatch):
-    monkeypatch.setattr(module, "shipped_models", lambda: {"gray": Path("a"), "lab": Path("b")})
-    with pytest.raises(ValueError, match="unknown model 'sepia'; there are: gray, lab, or give"):
-        Restorer.from_pretrained("sepia", device="cpu")
-
-
-def test_every_shipped_model_loads_and_restores():
-    for name, path in shipped_models().items():
-        restorer = Restorer.from_pretrained(name, device="cpu")
-        assert path.stem == name
-        assert restorer(GRAY).shape[:2] == GRAY.shape
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda folder: folder, "no such model: .*model.safetensors"),
-        (lambda folder: folder / "no.safetensors", "no such model: .*no.safetensors"),
-        (lambda folder: folder / "text.txt", "not a readable safetensors file"),
-        (lambda folder: "", "no such model"),
-    ],
-)
-def test_what_is_no_model_is_refused(tmp_path, monkeypatch, make: Callable, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text("hello")
-    with pytest.raises(ValueError, match=message):
-        Restorer.from_pretrained(make(tmp_path), device="cpu")
-
-
-def test_a_wrong_device_is_found_before_the_model_is_read():
-    with pytest.raises(ValueError, match="unknown device 'gpu'"):
-        Restorer.from_pretrained("no such model", device="gpu")

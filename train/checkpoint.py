@@ -35,18 +35,44 @@ class ModelCard:
     """Of the file; empty for a network that was not loaded from one."""
 
 
-def save_model(path: Path, net: Net, *, mode: Mode, training: dict[str, Any]) -> None:
-    """Write the weights, at once or not at all."""
-    weights = {
-        name: weight.detach().cpu().contiguous() for name, weight in net.state_dict().items()
-    }
+def save_model(
+    path: Path,
+    net: Net,
+    *,
+    mode: Mode,
+    training: dict[str, Any],
+    stored: torch.dtype = torch.float32,
+) -> None:
+    """Write the weights, at once or not at all.
+
+    Args:
+        path: File to write.
+        net: What to write.
+        mode: What it sees and answers.
+        training: The configuration it was trained with, and what came of it.
+        stored: Type of the weights in the file; a network that is read computes in float32 again.
+            Buffers, such as running means, stay as they are.
+
+    Raises:
+        ValueError: If a weight is too large for that type.
+    """
+    trained = {name for name, _ in net.named_parameters()}
+    weights = {}
+    for name, weight in net.state_dict().items():
+        weight = weight.detach().cpu().contiguous()
+        if name in trained:
+            rounded = weight.to(stored)
+            if not torch.equal(rounded.isfinite(), weight.isfinite()):
+                raise ValueError(f"{name} has weights too large for {stored}; store them wider")
+            weight = rounded
+        weights[name] = weight
     metadata = {
         "format": FORMAT,
         "mode": mode,
         "net": json.dumps(net_shape(net)),
         "training": json.dumps(training),
     }
-    write_bytes(path, safetensors.torch.save(weights, metadata))
+    write_bytes(path, _in_order(safetensors.torch.save(weights, metadata)))
 
 
 def load_model(path: Path, *, device: torch.device | None = None) -> tuple[Net, ModelCard]:
@@ -101,6 +127,18 @@ def net_shape(net: Net) -> dict[str, Any]:
         "color": dataclasses.asdict(net.color.config),
         "luminance": dataclasses.asdict(net.luminance.config) if net.luminance else None,
     }
+
+
+def _in_order(file: bytes) -> bytes:
+    """Return a safetensors file with its header sorted: the same network, the same bytes.
+
+    The library writes the metadata in the order of a hash table that is seeded anew each time.
+    """
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    # The data that follow stay aligned.
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + file[start:]
 
 
 def _make_net(shape: dict[str, Any], mode: Mode) -> Net:
