@@ -59,7 +59,14 @@ def table(record: Mapping[str, Any], *, rows: bool = False) -> Iterator[str]:
         yield measured["title"]
         lines = [(row["photo"], row) for row in measured["rows"]] if rows else []
         lines += [("mean", measured["mean"]), ("pooled", measured["pooled"])]
+        beside = measured.get("beside", ())
+        for peer in beside:
+            name = peer["name"]
+            if rows:
+                lines += [(f"{row['photo']}, {name}", row) for row in peer["rows"]]
+            lines += [(f"mean, {name}", peer["mean"]), (f"pooled, {name}", peer["pooled"])]
         yield from _align(lines)
+        yield from (f"{peer['name']}: {peer['about']}" for peer in beside)
 
 
 def _align(lines: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:

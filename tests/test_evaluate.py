@@ -229,7 +229,7 @@ def test_scores_of_a_recipe_are_those_of_the_pictures(make_model, make_photos, t
     done = record(tmp_path, photos, "--model", model)
     photo = read_photo(photos / "0000.png")
     case = next(
-        case for case in plan_cases(mode="grayscale", device=CPU, recipe=NOISY)
+        case for case in plan_cases(mode="grayscale", device=CPU, recipes=[NOISY])
         if isinstance(case, Aged)
     )  # fmt: skip
     given = case.make("0000", photo)
@@ -535,7 +535,7 @@ def test_every_example_of_its_page_does_what_it_says(
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL)
         for line in block.splitlines()
     ]
-    assert len(commands) == 4
+    assert len(commands) == 7
     make_photos([(64, 80), (50, 40)], folder="kodak")
     make_shards([(64, 80)], name="data/mine", split="valid")
     (tmp_path / "runs" / "mine").mkdir(parents=True)

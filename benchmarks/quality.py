@@ -1,0 +1,709 @@
+"""How well the models restore: everything that MODEL_ZOO.md says of them, by one command.
+
+Each model is given, by the protocols of `agedphoto evaluate`:
+
+    noise       Kodak's photos with noise of sigma 15, 25, 50, beside denoisers that are told sigma
+    recipes     held-out photos aged by every recipe that fits its mode, with held-out textures
+    masks       held-out photos under outlines of real damage, with noise (recipe seed) and without
+    identity    Kodak's photos as they are: clean in, clean out
+    colours     those of lab and rgb, beside all gray and the truth
+
+What is not given is not measured, and said so. The first command measures, the second puts the
+tables into MODEL_ZOO.md:
+
+    python benchmarks/quality.py --kodak kodak --held-out data/mine --real-textures textures_real \
+        --grayscale runs/grayscale --lab runs/lab --rgb runs/rgb --color runs/color \
+        --out benchmarks/results
+    python benchmarks/quality.py --write-zoo benchmarks/results/quality_amd-epyc_2026-11-28.json
+"""
+
+import datetime
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from agedphoto import __version__
+from agedphoto.datasets.files import check_writable, write_bytes, write_json
+from agedphoto.evaluate_cases import Case, Clean, Noise
+from agedphoto.evaluate_peers import PEERS, Peer, find_peers
+from agedphoto.evaluate_photos import Subject, find_subjects
+from agedphoto.evaluate_run import evaluate, fitting_recipes, plan_ageing, plan_cases
+from agedphoto.machine import hardware, versions
+from agedphoto.restore import find_model, shipped_models
+from agedphoto.synth import Defect, Grayscale, Mode, Recipe, Texture, find_device, find_recipe
+from agedphoto.textures import TextureBank
+from agedphoto.textures.scans import find_scans
+from agedphoto.train import LabNet, ModelCard, Net, UNet
+
+MODELS: tuple[Mode, ...] = ("grayscale", "lab", "rgb", "color")
+SIGMAS = (15.0, 25.0, 50.0)
+PUBLISHED_SEED_MSE = 0.008
+"""Of the student project behind agedphoto, at its own recipe."""
+WORN = "mixed_wear"
+"""The recipe whose photos, restored, `lab` colours."""
+
+ROOT = Path(__file__).resolve().parents[1]
+ZOO = ROOT / "MODEL_ZOO.md"
+NOT_YET = "not measured yet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure, on what."""
+
+    grayscale: str | None = None
+    """A name, a .safetensors file or a folder of a training; if not given, the one that comes with
+    agedphoto."""
+    lab: str | None = None
+    """Likewise."""
+    rgb: str | None = None
+    """Likewise."""
+    color: str | None = None
+    """Likewise."""
+    kodak: str | None = None
+    """Kodak's 24 photos: a folder, a zip or shards."""
+    held_out: str | None = None
+    """Photos that no model was trained on: a folder, a zip or shards."""
+    split: str = "valid"
+    """Which split of shards."""
+    crop_px: int | None = None
+    """At most so many pixels a side of the held-out photos; whole if not given."""
+    real_textures: Path | None = None
+    """Scans or masks of real damage, in this folder and those in it; maps of classes
+    (*_classes.png) are left out."""
+    beside: tuple[str, ...] | None = None
+    """Denoisers beside the models, see `agedphoto evaluate`; if not given, those there are."""
+    seed: int = 0
+    """Of how photos age."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    quick: bool = False
+    """Two photos, cut small, and two recipes: to see that it works. Not for MODEL_ZOO.md."""
+    out: Path | None = None
+    """Folder for the results as JSON."""
+    write_zoo: Path | None = None
+    """Measure nothing; put the tables of this JSON into MODEL_ZOO.md."""
+    zoo: Path = ZOO
+    """Where that is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One model to measure."""
+
+    name: Mode
+    net: Net
+    card: ModelCard
+    bytes: int
+    restored_by: str | None
+    """Of the model whose network restores the luma before this one colours it, if any does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos:
+    """Photos to measure on."""
+
+    name: str
+    subjects: list[Subject]
+    crop_px: int | None
+
+
+def main(options: Options) -> int:
+    """Measure and write, or put what was measured into MODEL_ZOO.md."""
+    if options.write_zoo is not None:
+        record = read_record(options.write_zoo)
+        text = fill(options.zoo.read_text("utf-8"), sections(record, options.write_zoo.name))
+        write_bytes(options.zoo, text.encode())
+        print(options.zoo)
+        return 0
+    if options.out is not None:
+        check_writable(options.out)
+    record = measure(options)
+    for name, text in sections(record, "").items():
+        if not text.startswith(NOT_YET):
+            print(f"\n{name}\n\n{text}")
+    for reason in record["not_measured"]:
+        print(f"not measured: {reason}")
+    if options.out is not None:
+        print(_write(options.out, record))
+    return 0
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Measure all that was given; see the module."""
+    device = find_device(options.device)
+    missing: list[str] = []
+    models = _find_models(options, missing)
+    peers = _find_peers(options.beside, missing)
+    kodak, held_out = (
+        _find_photos(name, source, options, missing)
+        for name, source in (("kodak", options.kodak), ("held_out", options.held_out))
+    )
+    banks = (
+        {}
+        if options.real_textures is None
+        else read_masks(options.real_textures, quick=options.quick)
+    )
+    if not banks:
+        missing.append("real masks: give --real-textures")
+    results: list[dict[str, Any]] = []
+    for model in models:
+        # Results of another network would be the same again.
+        restores = model.restored_by == model.name
+        noise = [Noise(sigma=sigma, mode=model.name) for sigma in SIGMAS] if restores else []
+        if kodak is not None:
+            # All one-channel models get the same noisy luma: the denoisers are run on it once.
+            beside = peers if model.name == "grayscale" else ()
+            cases = [*noise, Clean(mode=model.name)]
+            results += _ask(model, kodak, cases, beside, device, missing)
+        if held_out is not None:
+            cases = plan_cases(
+                mode=model.name,
+                device=device,
+                recipes=_recipes(model, quick=options.quick),
+                seed=options.seed,
+            )
+            masks = [
+                plan_ageing(
+                    recipe, mode=model.name, device=device, bank=bank, textures=group,
+                    seed=options.seed,
+                )
+                for group, bank in (banks.items() if restores else ())
+                for recipe in _mask_recipes(model.name)
+            ]  # fmt: skip
+            results += _ask(model, held_out, [*cases, *masks], (), device, missing)
+    return {
+        "schema": 1,
+        "what": "quality",
+        "quick": options.quick,
+        "seed": options.seed,
+        "models": {model.name: _describe(model) for model in models},
+        "photos": {
+            photos.name: {"photos": len(photos.subjects), "crop_px": photos.crop_px}
+            for photos in (kodak, held_out)
+            if photos is not None
+        },
+        "real_masks": {
+            group: {"textures": len(bank), "fingerprint": bank.fingerprint}
+            for group, bank in banks.items()
+        },
+        "beside": {peer.name: peer.about for peer in peers},
+        "results": results,
+        "seed_project": _seed_project(results),
+        "not_measured": missing,
+        "hardware": hardware(device),
+        "versions": {"agedphoto": __version__, **versions()},
+    }
+
+
+def read_masks(folder: Path, *, quick: bool = False) -> dict[str, TextureBank]:
+    """Make textures of the pictures in a folder, and of those in and below each folder in it.
+
+    Args:
+        folder: Of the pictures; maps of classes, whose names end in _classes, are left out.
+        quick: Take two of each, and make them small.
+
+    Raises:
+        ValueError: If there are none, or some cannot be used.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"real_textures must be a folder, got {folder}; name one of scans")
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    groups = {folder.name: find_scans(folder)} | {
+        one.name: [path for below in (one, *sorted(one.rglob("*/"))) for path in find_scans(below)]
+        for one in inner
+    }
+    banks = {}
+    for name, paths in groups.items():
+        chosen = [path for path in paths if not path.stem.endswith("_classes")]
+        if not chosen:
+            continue
+        with tempfile.TemporaryDirectory() as gathered:
+            for number, path in enumerate(chosen[:2] if quick else chosen):
+                shutil.copyfile(path, Path(gathered) / f"{number:04d}-{path.name}")
+            banks[name] = TextureBank.from_scans(gathered, size_px=128 if quick else 1024)
+    if not banks:
+        raise ValueError(f"real_textures holds no pictures: {folder}; name a folder of scans")
+    return banks
+
+
+def _find_models(options: Options, missing: list[str]) -> list[Model]:
+    """Load the models; those that were not given and do not come with agedphoto are missing."""
+    found: list[Model] = []
+    for name in MODELS:
+        source = getattr(options, name) or (name if name in shipped_models() else None)
+        if source is None:
+            missing.append(f"{name}: give --{name} MODEL")
+            continue
+        net, card = find_model(source)
+        if card.mode != name:
+            raise ValueError(f"{name} must be a model of mode {name}, got {card.mode}: {source}")
+        gray = next((model.net for model in found if model.name == "grayscale"), None)
+        found.append(
+            Model(
+                name=name,
+                net=net,
+                card=card,
+                bytes=_find_file(source).stat().st_size,
+                restored_by=_restored_by(name, net, gray),
+            )
+        )
+    if not found:
+        raise ValueError("no models to measure; give --grayscale, --lab, --rgb or --color")
+    return found
+
+
+def _restored_by(name: Mode, net: Net, gray: Net | None) -> str | None:
+    if not isinstance(net, LabNet):
+        return name
+    if net.luminance is None:
+        return None
+    return "grayscale" if isinstance(gray, UNet) and _alike(net.luminance, gray) else name
+
+
+def _alike(one: UNet, other: UNet) -> bool:
+    if one.config != other.config:
+        return False
+    weights = other.state_dict()
+    return all(torch.equal(weight, weights[key]) for key, weight in one.state_dict().items())
+
+
+def _find_file(source: str) -> Path:
+    path = shipped_models().get(source, Path(source))
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def _find_peers(names: Sequence[str] | None, missing: list[str]) -> list[Peer]:
+    if names is not None:
+        return find_peers(names)
+    found = []
+    for name in PEERS:
+        try:
+            found += find_peers([name])
+        except ValueError as error:
+            missing.append(str(error))
+    return found
+
+
+def _find_photos(
+    name: str, source: str | None, options: Options, missing: list[str]
+) -> Photos | None:
+    if source is None:
+        missing.append(f"anything on {name}: give --{name.replace('_', '-')}")
+        return None
+    subjects = find_subjects([source], split=options.split)
+    if options.quick:
+        return Photos(name=name, subjects=subjects[:2], crop_px=64)
+    # The published protocol is one of whole photos.
+    crop_px = None if name == "kodak" else options.crop_px
+    return Photos(name=name, subjects=subjects, crop_px=crop_px)
+
+
+def _recipes(model: Model, *, quick: bool) -> list[Recipe]:
+    """Return what a model is to restore; what it colours only, it is given restored by another."""
+    if model.restored_by is None:
+        return []
+    if model.restored_by != model.name:
+        return [find_recipe(WORN)]
+    recipes = fitting_recipes(model.name)
+    wanted = ("seed", WORN, "faded_print") if quick else tuple(recipe.name for recipe in recipes)
+    return [recipe for recipe in recipes if recipe.name in wanted]
+
+
+def _mask_recipes(mode: Mode) -> list[Recipe]:
+    """Return recipes that lay masks: with noise, where the mode has a recipe for it, and alone."""
+    gray: tuple[Defect, ...] = () if mode == "color" else (Grayscale(),)
+    alone = Recipe(name="masks alone", defects=(*gray, Texture()))
+    return [alone] if mode == "color" else [find_recipe("seed"), alone]
+
+
+def _ask(
+    model: Model,
+    photos: Photos,
+    cases: Sequence[Case],
+    peers: Sequence[Peer],
+    device: torch.device,
+    missing: list[str],
+) -> list[dict[str, Any]]:
+    print(f"{model.name}, {photos.name}: {', '.join(case.title for case in cases)}", flush=True)
+    record = evaluate(
+        model.net.to(device),
+        model.card,
+        photos.subjects,
+        cases,
+        device=device,
+        model=model.name,
+        crop_px=photos.crop_px,
+        peers=peers,
+        progress=True,
+    )
+    missing += [
+        f"{model.name} on {photos.name}: {failed['photo']}: {failed['reason']}"
+        for failed in record["not_measured"]
+    ]
+    return [
+        {
+            "model": model.name,
+            "photos": photos.name,
+            "num_photos": record["photos"]["measured"],
+            "kind": measured["kind"],
+            "sigma": measured.get("sigma"),
+            "recipe": measured["recipe"]["name"] if "recipe" in measured else None,
+            "textures": measured.get("textures"),
+            "protocol": measured["protocol"],
+            "mean": measured["mean"],
+            "pooled": measured["pooled"],
+            "least_psnr_db": min(row["psnr_db"] for row in measured["rows"]),
+            "beside": [
+                {key: peer[key] for key in ("name", "mean", "pooled")}
+                for peer in measured.get("beside", ())
+            ],
+        }
+        for measured in record["measured"]
+    ]
+
+
+def _describe(model: Model) -> dict[str, Any]:
+    training = model.card.training
+    recipe = training.get("pairs", {}).get("recipe", {})
+    return {
+        "mode": model.card.mode,
+        "sha256": model.card.sha256,
+        "bytes": model.bytes,
+        "parameters": sum(weight.numel() for weight in model.net.parameters()),
+        "restored_by": model.restored_by,
+        "net": model.card.net,
+        "trained": {
+            "preset": training.get("train", {}).get("preset"),
+            "recipe": recipe.get("name") if isinstance(recipe, dict) else recipe,
+            "photos": training.get("implied", {}).get("photos"),
+            "seen_pairs": training.get("outcome", {}).get("seen_pairs"),
+            "device": training.get("implied", {}).get("device"),
+        },
+    }
+
+
+def _seed_project(results: list[dict[str, Any]]) -> dict[str, float] | None:
+    """Compare with what the student project published for its own recipe."""
+    found = _rows(results, model="grayscale", recipe="seed", textures="held-out")
+    if not found:
+        return None
+    pooled = found[0]["pooled"]
+    return {
+        "published_mse": PUBLISHED_SEED_MSE,
+        "do_nothing_mse": pooled["aged_mse"],
+        "mse": pooled["mse"],
+        "times_below": PUBLISHED_SEED_MSE / pooled["mse"],
+    }
+
+
+def _write(folder: Path, record: dict[str, Any]) -> Path:
+    """Write the record under what, where and when it was measured."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    machine = record["hardware"]["name"].lower()
+    name = "-".join("".join(c if c.isalnum() else " " for c in machine).split()[:3])
+    quick = "_quick" if record["quick"] else ""
+    path = folder / f"quality_{name}_{date}{quick}.json"
+    dated = {"date": date, "commit": done.stdout.strip() or None, **record}
+    write_json(path, json.loads(json.dumps(dated)))
+    return path
+
+
+def newest_record(folder: Path) -> Path | None:
+    """Return the newest record for MODEL_ZOO.md in a folder; None if there is none."""
+    paths = [path for path in folder.glob("quality_*.json") if not path.stem.endswith("_quick")]
+    return max(paths, key=lambda path: (path.stem.rpartition("_")[2], path.name), default=None)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what was measured.
+
+    Raises:
+        ValueError: If it is something else, or was measured with --quick.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        what, schema, quick = record["what"], record["schema"], record["quick"]
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"write_zoo must be a file that benchmarks/quality.py wrote, got {path}: {error!r}"
+        ) from error
+    if (what, schema) != ("quality", 1):
+        raise ValueError(
+            f"write_zoo must be a record of quality of schema 1, got {what} of schema {schema}: "
+            f"{path}"
+        )
+    if quick:
+        raise ValueError(f"write_zoo must be measured in full, got one of --quick: {path}")
+    return record
+
+
+MARKED = re.compile(r"(<!-- measured: ([\w-]+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
+
+
+def fill(text: str, tables: dict[str, str]) -> str:
+    """Put tables between their markers.
+
+    Raises:
+        ValueError: If a marker names no table, or a table has no marker.
+    """
+    names = [found[2] for found in MARKED.finditer(text)]
+    if sorted(names) != sorted(tables):
+        raise ValueError(
+            f"markers must be those of the tables, each once: {', '.join(sorted(tables))}; got "
+            f"{', '.join(sorted(names))}"
+        )
+    return MARKED.sub(lambda found: f"{found[1]}{tables[found[2]]}\n{found[3]}", text)
+
+
+def sections(record: dict[str, Any] | None, file_name: str) -> dict[str, str]:
+    """Return the tables of MODEL_ZOO.md by the names of their markers.
+
+    Args:
+        record: What was measured; None if nothing was.
+        file_name: Of the record, to point to it.
+    """
+    record = record or {"models": {}, "results": [], "beside": {}, "seed_project": None}
+    made: dict[str, Iterator[str]] = {"about": _about(record, file_name)}
+    made |= {f"card-{name}": _card(record, name) for name in MODELS}
+    made |= {
+        "noise": _noise(record, ("grayscale", "rgb")),
+        "noise-color": _noise(record, ("color",)),
+    }
+    made |= {
+        f"recipes-{name}": _recipe_table(record, name) for name in ("grayscale", "rgb", "color")
+    }
+    made |= {
+        "seed": _seed_table(record),
+        "masks": _mask_table(record),
+        "identity": _identity_table(record),
+        "colors": _color_table(record),
+    }
+    return {name: "\n".join(lines) or NOT_YET for name, lines in made.items()}
+
+
+def _about(record: dict[str, Any], file_name: str) -> Iterator[str]:
+    if not record["models"]:
+        return
+    photos, machine = record["photos"], record["hardware"]
+    counted = [
+        f"{photos[name]['photos']} {title}"
+        + (f" of at most {crop} px a side" if (crop := photos[name]["crop_px"]) else "")
+        for name, title in (("kodak", "photos of Kodak"), ("held_out", "held-out photos"))
+        if name in photos
+    ]
+    yield (
+        f"Measured on {record.get('date')} at commit {record.get('commit')}, on {machine['name']} "
+        f"({machine['device']}), torch {record['versions']['torch']}, on {' and '.join(counted)}: "
+        f"[{file_name}](benchmarks/results/{file_name})."
+    )
+    if record["not_measured"]:
+        yield ""
+        yield from (f"Not measured: {reason}." for reason in record["not_measured"])
+
+
+def _card(record: dict[str, Any], name: Mode) -> Iterator[str]:
+    if name not in record["models"]:
+        return
+    model = record["models"][name]
+    trained = model["trained"]
+    yield from _head("", f"`{name}`")
+    yield _line("size", f"{model['bytes'] / 1e6:.1f} MB, {model['parameters']:,} parameters")
+    yield _line("sha256", f"`{model['sha256']}`")
+    if all(trained.values()):
+        yield _line(
+            "trained",
+            f"preset `{trained['preset']}`, recipe `{trained['recipe']}`, "
+            f"{trained['seen_pairs']:,} pairs out of {trained['photos']:,} photos, "
+            f"on {trained['device']}",
+        )
+    if model["restored_by"] != name:
+        by = model["restored_by"]
+        yield _line("restores", f"by the network of `{by}`" if by else "nothing; it colours only")
+    for row in _rows(record["results"], model=name, kind="awgn", sigma=25.0):
+        beside = "".join(f", {p['name']} {_db(p['mean'])}" for p in row["beside"])
+        yield _line("noise of sigma 25, Kodak", f"{_db(row['mean'])} dB{beside}")
+    for row in _rows(record["results"], model=name, kind="identity", photos="kodak"):
+        if model["restored_by"] == name:
+            yield _line("clean in, clean out, Kodak", f"{_db(row['mean'])} dB")
+        if name in ("lab", "rgb"):
+            yield _line(
+                "colours of clean gray, Kodak",
+                f"ab-PSNR {_number(row['pooled'], 'ab_gain_db', '+.2f')} dB over all gray, "
+                f"colourfulness {_number(row['mean'], 'colorfulness', '.1f')} of "
+                f"{_number(row['mean'], 'clean_colorfulness', '.1f')}",
+            )
+
+
+def _noise(record: dict[str, Any], names: Sequence[Mode]) -> Iterator[str]:
+    rows = [row for name in names for row in _rows(record["results"], model=name, kind="awgn")]
+    if not rows:
+        return
+    sigmas = sorted({row["sigma"] for row in rows})
+    lines: dict[str, dict[float, str]] = {"noisy": {}}
+    for row in rows:
+        lines["noisy"][row["sigma"]] = _quality(row["mean"], "aged_")
+        for peer in row["beside"]:
+            lines.setdefault(f"{peer['name']}, told sigma", {})[row["sigma"]] = _quality(
+                peer["mean"]
+            )
+    for row in rows:
+        lines.setdefault(f"`{row['model']}`, blind", {})[row["sigma"]] = _quality(row["mean"])
+    yield from _head("PSNR in dB / SSIM", *(f"sigma {sigma:g}" for sigma in sigmas))
+    for title, cells in lines.items():
+        yield _line(title, *(cells.get(sigma, "") for sigma in sigmas))
+    for name, about in record["beside"].items():
+        if any(peer["name"] == name for row in rows for peer in row["beside"]):
+            yield f"\n{name}: {about}."
+
+
+def _recipe_table(record: dict[str, Any], name: Mode) -> Iterator[str]:
+    rows = [
+        row
+        for row in _rows(record["results"], model=name, kind="recipe")
+        if row["textures"] in (None, "held-out")
+    ]
+    if not rows:
+        return
+    yield from _head(
+        "recipe", "aged dB", "restored dB", "gain", "SSIM aged", "restored", "hidden",
+        "gain where hidden", "gain elsewhere",
+    )  # fmt: skip
+    for row in rows:
+        yield _line(f"`{row['recipe']}`", *_gains(row))
+
+
+def _mask_table(record: dict[str, Any]) -> Iterator[str]:
+    rows = [
+        row
+        for row in _rows(record["results"], kind="recipe")
+        if row["textures"] not in (None, "held-out")
+    ]
+    if not rows:
+        return
+    yield from _head(
+        "model", "masks", "laid by", "aged dB", "restored dB", "gain", "SSIM aged", "restored",
+        "hidden", "gain where hidden", "gain elsewhere",
+    )  # fmt: skip
+    for row in rows:
+        by = "a recipe of nothing else" if row["recipe"] == "masks alone" else f"`{row['recipe']}`"
+        yield _line(f"`{row['model']}`", row["textures"].replace("_", " "), by, *_gains(row))
+
+
+def _gains(row: dict[str, Any]) -> list[str]:
+    pooled, mean = row["pooled"], row["mean"]
+    return [
+        _db(pooled, "aged_"),
+        _db(pooled),
+        _number(pooled, "gain_db", "+.2f"),
+        _number(mean, "aged_ssim", ".3f"),
+        _number(mean, "ssim", ".3f"),
+        _number(pooled, "hidden_share", ".1%"),
+        _number(pooled, "inside_gain_db", "+.2f"),
+        _number(pooled, "outside_gain_db", "+.2f"),
+    ]
+
+
+def _seed_table(record: dict[str, Any]) -> Iterator[str]:
+    found = record["seed_project"]
+    if found is None:
+        return
+    yield from _head("recipe `seed`, gray", "MSE")
+    yield _line("do nothing", f"{found['do_nothing_mse']:.5f}")
+    yield _line("the student project, as published", f"{found['published_mse']:.5f}")
+    yield _line(
+        "`grayscale`",
+        f"{found['mse']:.5f}, {found['times_below']:.1f} times below what is published",
+    )
+
+
+def _identity_table(record: dict[str, Any]) -> Iterator[str]:
+    rows = [
+        row
+        for row in _rows(record["results"], kind="identity")
+        if record["models"][row["model"]]["restored_by"] == row["model"]
+    ]
+    if not rows:
+        return
+    yield from _head("model", "photos", "PSNR dB", "the worst photo", "SSIM")
+    for row in rows:
+        yield _line(
+            f"`{row['model']}`",
+            _photos(row),
+            _db(row["mean"]),
+            f"{row['least_psnr_db']:.2f}",
+            _number(row["mean"], "ssim", ".4f"),
+        )
+
+
+def _color_table(record: dict[str, Any]) -> Iterator[str]:
+    rows = [
+        row
+        for name in ("lab", "rgb")
+        for row in _rows(record["results"], model=name)
+        if row["kind"] == "identity" or (row["recipe"] == WORN and row["textures"] == "held-out")
+    ]
+    if not rows:
+        return
+    yield from _head(
+        "model", "photos", "given", "ab-PSNR all gray", "ab-PSNR", "gain", "colourfulness",
+        "of the truth",
+    )  # fmt: skip
+    for row in rows:
+        yield _line(
+            f"`{row['model']}`",
+            _photos(row),
+            "clean gray" if row["kind"] == "identity" else f"aged by `{row['recipe']}`",
+            _db(row["pooled"], "gray_ab_"),
+            _db(row["pooled"], "ab_"),
+            _number(row["pooled"], "ab_gain_db", "+.2f"),
+            _number(row["mean"], "colorfulness", ".1f"),
+            _number(row["mean"], "clean_colorfulness", ".1f"),
+        )
+
+
+def _rows(results: list[dict[str, Any]], **wanted: object) -> list[dict[str, Any]]:
+    return [row for row in results if all(row[key] == value for key, value in wanted.items())]
+
+
+def _photos(row: dict[str, Any]) -> str:
+    return "Kodak" if row["photos"] == "kodak" else "held-out"
+
+
+def _quality(scores: dict[str, Any], of: str = "") -> str:
+    return f"{_db(scores, of)} / {_number(scores, f'{of}ssim', '.3f')}"
+
+
+def _db(scores: dict[str, Any], of: str = "") -> str:
+    return _number(scores, f"{of}psnr_db", ".2f")
+
+
+def _number(scores: dict[str, Any], name: str, format: str) -> str:
+    value = scores.get(name)
+    return "" if value is None else f"{value:{format}}"
+
+
+def _head(*cells: str) -> Iterator[str]:
+    yield _line(*cells)
+    yield "|---" * len(cells) + "|"
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(tyro.cli(Options, description=__doc__)))
