@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FIRST_PORT = 7860
 _PORTS_TRIED = 100
 _SWEEP_S = 20.0
+_PATIENCE_S = 30.0
+"""For the tile that is in the network when the page ends."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -48,6 +50,8 @@ class App:
     """Larger photos are refused; all pages of a file are counted."""
     max_mb: float = 200
     """Larger files are refused."""
+    max_pages: int = 50
+    """Files with more pages are refused."""
     max_queue: int = 20
     """How many visitors may wait; photos are restored one at a time."""
     keep_minutes: float = 60
@@ -62,27 +66,18 @@ class App:
         self._check()
         if find_spec("gradio") is None:
             raise ValueError("the page needs gradio; get it with: pip install 'agedphoto[app]'")
-        from agedphoto.restore import Restorer, shipped_models
+        from agedphoto.restore.loading import load_restorers
 
         port = self._find_port()
-        restorer = Restorer.from_pretrained(self.model, device=self.device)
-        color_model = self.color_model or ("lab" if "lab" in shipped_models() else None)
-        coloring = None
-        if restorer.mode not in ("lab", "rgb") and color_model is not None:
-            coloring = Restorer.from_pretrained(color_model, device=self.device)
-            if coloring.mode not in ("lab", "rgb"):
-                raise ValueError(
-                    f"color_model must be of mode lab or rgb, got {color_model} of mode "
-                    f"{coloring.mode}"
-                )
-        with _private_folder() as folder, _ending_on_signals():
+        restorer, coloring = load_restorers(self.model, self.color_model, device=self.device)
+        with _ending_on_signals(), _private_folder() as folder:
             _be_quiet(folder)
             self._serve(folder, port, restorer, coloring)
         return 0
 
     def _check(self) -> None:
         """Refuse what means nothing."""
-        for name in ("max_megapixels", "max_mb", "max_queue", "keep_minutes"):
+        for name in ("max_megapixels", "max_mb", "max_pages", "max_queue", "keep_minutes"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be finite and above 0, got {value}")
@@ -111,21 +106,23 @@ class App:
         self, folder: Path, port: int, restorer: "Restorer", coloring: "Restorer | None"
     ) -> None:
         # Only now: what they do on import is settled by what `_be_quiet` has set.
-        from starlette.middleware import (  # pyright: ignore[reportMissingImports]
-            Middleware,
-        )
+        from starlette.middleware import Middleware
 
-        from agedphoto.app_page import CSS, build_page, make_theme
-        from agedphoto.app_photos import Limits, make_examples
+        from agedphoto.app_page import CSS, build_page, make_theme, make_words
+        from agedphoto.app_photos import Limits, Turns, make_examples
         from agedphoto.app_visitors import Visitors
 
         examples = make_examples(folder / "examples") if self.examples else []
+        turns = Turns()
         page = build_page(
             restorer,
             coloring,
             folder=folder / "results",
             examples=examples,
-            limits=Limits(max_megapixels=self.max_megapixels, max_mb=self.max_mb),
+            limits=Limits(
+                max_megapixels=self.max_megapixels, max_mb=self.max_mb, max_pages=self.max_pages
+            ),
+            turns=turns,
             max_queue=self.max_queue,
             promise=self._promise(),
         )
@@ -138,7 +135,14 @@ class App:
             return guards[-1]
 
         hosts = _LOOPBACK | {self.host} if self.host in _LOOPBACK else frozenset()
-        middleware = Middleware(guard, folder=folder, public=public, hosts=hosts)  # type: ignore
+        max_upload_bytes = int(self.max_mb * 1e6)
+        middleware = Middleware(
+            guard,
+            folder=folder,
+            public=public,
+            hosts=hosts,
+            max_upload_bytes=max_upload_bytes,
+        )
         _, url, _ = page.launch(
             server_name=self.host,
             server_port=port,
@@ -151,13 +155,14 @@ class App:
             run_history=False,
             allowed_paths=[],
             root_path="",
-            max_file_size=int(self.max_mb * 1e6),
+            max_file_size=max_upload_bytes,
             enable_monitoring=False,
             ssr_mode=False,
             pwa=False,
             mcp_server=False,
             num_workers=0,
             theme=make_theme(),
+            i18n=make_words(),
             css=CSS,
             app_kwargs={
                 "middleware": [middleware], "docs_url": None, "redoc_url": None,
@@ -172,6 +177,7 @@ class App:
                 for one in guards:
                     one.forget()
         finally:
+            turns.end(patience_s=_PATIENCE_S)
             page.close(verbose=False)
 
 
@@ -233,17 +239,24 @@ def _private_folder() -> Iterator[Path]:
 
 @contextmanager
 def _ending_on_signals() -> Iterator[None]:
-    """SIGTERM ends the page as Ctrl-C does, which is how a page ends: no error."""
+    """Ctrl-C and SIGTERM are how a page ends: no error. One is enough: files must be removed."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    # Who starts us in the background of a shell may want no Ctrl-C to get here.
+    numbers = [one for one in numbers if signal.getsignal(one) != signal.SIG_IGN]
+    ending = threading.Event()
 
     def end(*_: object) -> None:
-        raise KeyboardInterrupt
+        if not ending.is_set():
+            ending.set()
+            raise KeyboardInterrupt
 
-    here = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, end) if here else None
+    before = {one: signal.signal(one, end) for one in numbers}
     try:
         yield
     except KeyboardInterrupt:
         pass
     finally:
-        if here:
-            signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)

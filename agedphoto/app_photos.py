@@ -3,12 +3,17 @@
 Knows nothing of the web. Everything that a visitor has done wrong is a ValueError in plain words.
 """
 
+import itertools
 import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageCms
 
 from agedphoto.datasets.files import write_bytes
@@ -34,6 +39,42 @@ class Limits:
     """Of all pages together."""
     max_mb: float
     """Of the file."""
+    max_pages: int = 50
+    """Of the file."""
+
+
+class EndedError(Exception):
+    """The page is being closed; what is not done is given up."""
+
+
+class Turns:
+    """Photographs are restored one at a time, and given up between two tiles when the page ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Wait until it is one's turn.
+
+        Raises:
+            EndedError: If the page is being closed.
+        """
+        with self._lock:
+            self.go_on()
+            yield
+
+    def go_on(self) -> None:
+        """Raise `EndedError` if the page is being closed."""
+        if self._ended.is_set():
+            raise EndedError
+
+    def end(self, *, patience_s: float) -> None:
+        """Give up what is being restored, and wait until it is."""
+        self._ended.set()
+        if self._lock.acquire(timeout=patience_s):
+            self._lock.release()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +106,10 @@ def open_scan(path: Path, limits: Limits) -> list[Page]:
         raise ValueError(f"{name}: files of this type are not taken; these are: {kinds}")
     if path.stat().st_size > limits.max_mb * 1e6:
         raise ValueError(
-            f"{name}: has {path.stat().st_size / 1e6:.1f} MB, the limit is {limits.max_mb:g} MB"
+            f"{name}: has {path.stat().st_size / 1e6:.1f} MB, this page takes {limits.max_mb:g} MB"
         )
+    if _count_pages(path, limits.max_pages + 1) > limits.max_pages:
+        raise ValueError(f"{name}: has more pages than this page takes, {limits.max_pages}")
     try:
         return read_pages(path, pixel_limit=int(limits.max_megapixels * 1e6))
     except TooManyPixelsError as error:
@@ -95,6 +138,35 @@ def preview(page: Page) -> Image.Image:
     return image.convert("RGB")
 
 
+def read_marks(layers: Sequence[Path]) -> np.ndarray | None:
+    """Return what was painted on a preview: (h, w) uint8, 255 where the brush was, or None.
+
+    Args:
+        layers: PNG files of one size; where they are not transparent is paint.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    covered: np.ndarray | None = None
+    for path in layers:
+        try:
+            with Image.open(path, formats=("PNG",)) as image:
+                if max(image.size) > PREVIEW_PX:
+                    raise ValueError(f"{image.size} is larger than any preview")
+                alpha = np.asarray(image.convert("RGBA"))[:, :, 3]
+            covered = alpha if covered is None else np.maximum(covered, alpha)
+        except FileNotFoundError:
+            raise
+        # All: what a decoder raises on damaged files is not written down anywhere.
+        except Exception as error:
+            raise ValueError(
+                "What you have marked cannot be read; choose the photograph again."
+            ) from error
+    if covered is None or covered.max() < 128:
+        return None
+    return np.where(covered >= 128, 255, 0).astype(np.uint8)
+
+
 def restore_scan(
     path: Path,
     folder: Path,
@@ -104,6 +176,7 @@ def restore_scan(
     coloring: Restorer | None = None,
     strength: float = 1.0,
     painted: np.ndarray | None = None,
+    on_tile: Callable[[], object] = lambda: None,
 ) -> Finished:
     """Restore a photograph, and write it into a folder of its own below `folder`.
 
@@ -115,6 +188,7 @@ def restore_scan(
         coloring: Gives colours to those that have none; None leaves them gray.
         strength: 0 to 1.
         painted: (h, w) uint8 of any size, white where damage was marked on the first page.
+        on_tile: Called after each tile; what it raises ends the work.
 
     Raises:
         ValueError: If it breaks a limit, cannot be read, or its format cannot hold the result.
@@ -122,9 +196,9 @@ def restore_scan(
     pages = open_scan(path, limits)
     first, restored, mask, changed_mode = pages[0], [], None, False
     for number, page in enumerate(pages):
-        adds_colors = coloring is not None and not has_own_colors(page.pixels)
+        adds_colors = coloring is not None and strength > 0 and not has_own_colors(page.pixels)
         chosen = coloring if coloring is not None and adds_colors else restorer
-        options: dict[str, Any] = {"strength": strength}
+        options: dict[str, Any] = {"strength": strength, "on_tile": on_tile}
         if number == 0 and painted is not None and painted.any():
             options["damage"] = _at_size(painted, page)
         if number == 0 and chosen.finds_damage:
@@ -184,6 +258,17 @@ def make_examples(folder: Path) -> list[Path]:
         made.append(folder / f"{Path(name).stem}.png")
         write_bytes(made[-1], encode_pages([Page(pixels=aged)], "PNG"))
     return made
+
+
+def _count_pages(path: Path, most: int) -> int:
+    """Count the pages of a TIFF, to `most`, without decoding any; 1 for all other files."""
+    # What is broken is told of by who reads it.
+    with suppress(Exception), path.open("rb") as file:
+        if file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            file.seek(0)
+            with tifffile.TiffFile(file) as tiff:
+                return sum(1 for _ in itertools.islice(tiff.pages, most))
+    return 1
 
 
 def _at_size(painted: np.ndarray, page: Page) -> np.ndarray:

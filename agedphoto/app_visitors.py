@@ -22,10 +22,15 @@ FILE = re.compile(rf"(?:{API})?/file=(.*)", re.DOTALL)
 OPEN_ROUTES = re.compile(
     rf"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(?:assets|static|svelte)/.*"
     rf"|{API}/(?:config|info|startup-events|theme\.css|upload|upload_progress|cancel|reset"
-    rf"|component_server|heartbeat/[^/]*|queue/(?:join|data))"
+    rf"|heartbeat/[^/]*|queue/(?:join|data))"
 )
+ASKING = re.compile(rf"{API}/(?:queue/join|cancel|reset)")
+HEARTBEAT = re.compile(rf"{API}/heartbeat/(.*)", re.DOTALL)
 MAX_REQUEST_BYTES = 1 << 20
 """Of requests that name files; the files themselves come by another route."""
+MAX_SESSION_CHARS = 64
+MAX_FORM_BYTES = 64 << 10
+"""What an upload has beside the file."""
 
 
 class Visitors:
@@ -36,11 +41,19 @@ class Visitors:
         folder: Where all files of visitors lie.
         public: Files there that everybody may see.
         hosts: Names by which the page may be asked for; empty for any.
+        max_upload_bytes: Of the files that come with one request, together.
     """
 
     def __init__(
-        self, app: Any, *, folder: Path, public: Collection[str], hosts: Collection[str]
+        self,
+        app: Any,
+        *,
+        folder: Path,
+        public: Collection[str],
+        hosts: Collection[str],
+        max_upload_bytes: int,
     ) -> None:
+        self._max_upload_bytes = max_upload_bytes
         self._app, self._public, self._hosts = app, frozenset(public), frozenset(hosts)
         self._named = re.compile((re.escape(json.dumps(str(folder))[1:-1]) + r'/[^"\\]*').encode())
         self._folder = folder
@@ -56,19 +69,27 @@ class Visitors:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        path = scope["path"]
+        path = scope["path"].rstrip("/") or "/"
         if self._hosts and _host(headers.get("host", "")) not in self._hosts:
             return await _refuse(send, 403, "this page is for the machine that it runs on")
         file = FILE.fullmatch(path)
-        if not file and not OPEN_ROUTES.fullmatch(path.rstrip("/") or "/"):
+        if not file and not OPEN_ROUTES.fullmatch(path):
             return await _refuse(send, 404, "there is nothing here")
         visitor, is_new = _visitor(headers.get("cookie", ""))
         if file and not self._may_see(visitor, unquote(file[1])):
             return await _refuse(send, 403, "this file is not yours")
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        if not all(self._is_session_of(visitor, name) for name in query.get("session_hash", [])):
+        sessions = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
+        if beats := HEARTBEAT.fullmatch(path):
+            sessions = [*sessions, beats[1]]
+        if not all(self._is_session_of(visitor, name) for name in sessions):
             return await _refuse(send, 403, "this session is not yours")
-        if path.endswith("/queue/join"):
+        if path == f"{API}/upload":
+            length = headers.get("content-length", "")
+            if not length.isdecimal():
+                return await _refuse(send, 411, "tell how long it is")
+            if int(length) > self._max_upload_bytes + MAX_FORM_BYTES:
+                return await _refuse(send, 413, "this is more than the page takes")
+        if ASKING.fullmatch(path):
             body = await _read(receive)
             if body is None or not self._may_ask(visitor, body):
                 return await _refuse(send, 403, "this request names what is not yours")
@@ -95,7 +116,8 @@ class Visitors:
         return name in self._public or (visitor, name) in self._owned
 
     def _is_session_of(self, visitor: str, name: str) -> bool:
-        return self._sessions.setdefault(name, visitor) == visitor
+        fits = len(name) <= MAX_SESSION_CHARS
+        return fits and self._sessions.setdefault(name, visitor) == visitor
 
     def _may_ask(self, visitor: str, body: bytes) -> bool:
         try:

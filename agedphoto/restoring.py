@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -160,28 +160,22 @@ class Restore:
     def _load(self, device: "torch.device") -> "tuple[Restorer, Restorer | None]":
         """Load the network for photographs that stay as gray as they are, and that for colours."""
         from agedphoto.restore import Restorer
-        from agedphoto.train import LabNet, net_shape
+        from agedphoto.restore.loading import ADDING_COLORS, with_luminance
 
         name = self.model or ("lab" if self.colorize else "grayscale")
         restorer = Restorer.from_pretrained(name, device=device, compile=self.compile)
-        adds_colors = restorer.mode in ("lab", "rgb")
-        if adds_colors != self.colorize:
+        if (restorer.mode in ADDING_COLORS) != self.colorize:
             raise ValueError(
                 f"model {name} is of mode {restorer.mode}, which "
                 + (
-                    "adds colours; add --colorize"
-                    if adds_colors
-                    else "adds no colours; give one of mode lab, or leave out --colorize"
+                    "adds no colours; give one of mode lab, or leave out --colorize"
+                    if self.colorize
+                    else "adds colours; add --colorize"
                 )
             )
-        if not adds_colors:
+        if not self.colorize:
             return restorer, None
-        luminance = restorer.net.luminance if isinstance(restorer.net, LabNet) else None
-        if luminance is None:
-            gray = Restorer.from_pretrained("grayscale", device=device, compile=self.compile)
-            return gray, restorer
-        card = replace(restorer.card, mode="grayscale", net=net_shape(luminance))
-        return Restorer(luminance, card, device=device, compile=self.compile), restorer
+        return with_luminance(restorer, compile=self.compile)
 
     def _restore(
         self,

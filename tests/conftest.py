@@ -137,7 +137,7 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
         f"user-data-dir={tmp_path / 'chromium'}", "window-size=1280,900",
     ):  # fmt: skip
         options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = Chrome(options=options, service=ChromeService(executable_path=driver))
     try:
         yield chrome

@@ -1,5 +1,6 @@
 """`agedphoto restore`: a box of photographs, whatever is in it and whatever happens on the way."""
 
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from launched import Launched, run, torchrun
 from nano import NANO, NANO_COLORS
 from PIL import Image
 
-from agedphoto.restore import Job, plan_jobs, restore_photos
+from agedphoto.restore import Job, Restorer, find_model, models, plan_jobs, restore_photos
 from agedphoto.restore.batch import changed_share
 from agedphoto.restore.masks import pair_masks
 from agedphoto.restore_ranks import Ranks
@@ -463,6 +464,31 @@ def test_colours_are_added_only_if_that_is_wanted(model, lab_model, tmp_path):
         with pytest.raises(ValueError, match=f"{option} is of added colours; add --colorize"):
             restore(*command, "--model", model, f"--{option}", 0.5)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_colours_alone_restores_the_luminance_too(
+    lab_model, model, tmp_path, monkeypatch
+):
+    gray = photo()[:, :, 0]
+    save(tmp_path / "a.png", gray)
+    packed, _ = find_model(lab_model)
+    assert isinstance(packed, LabNet)
+    alone = tmp_path / "alone.safetensors"
+    save_model(alone, LabNet(packed.color), mode="lab", training={})
+    # `grayscale` comes with the package; here another takes its place, which changes photos more.
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "package")
+    shipped = tmp_path / "package" / "grayscale.safetensors"
+    shipped.parent.mkdir()
+    shipped.write_bytes(model.read_bytes())
+    digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
+    (shipped.parent / models.CHECKSUMS).write_text(f"{digest}  {shipped.name}\n")
+    out = tmp_path / "out"
+    assert restore(tmp_path / "a.png", "--out", out, "--model", alone, "--colorize") == 0
+    done = np.asarray(Image.open(out / "a_restored.png"))
+    expected = Restorer.from_pretrained(model, device="cpu")(gray)
+    luma = done @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(gray - expected.astype(float)).mean() > 5
+    assert np.abs(luma - expected).mean() < 3
 
 
 def test_a_file_for_grays_alone_is_not_given_colours(lab_model, model, tmp_path):
