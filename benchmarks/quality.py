@@ -82,6 +82,9 @@ class Options:
     (*_classes.png) are left out."""
     beside: tuple[str, ...] | None = None
     """Denoisers beside the models, see `agedphoto evaluate`; if not given, those there are."""
+    beside_from: Path | None = None
+    """Take their figures from this file of `agedphoto evaluate kodak --json FILE --beside nlm bm3d
+    --awgn 15 25 50`, with any model that sees gray: they depend on no model, and take longest."""
     seed: int = 0
     """Of how photos age."""
     device: str = "auto"
@@ -143,7 +146,10 @@ def measure(options: Options) -> dict[str, Any]:
     device = find_device(options.device)
     missing: list[str] = []
     models = _find_models(options, missing)
-    peers = _find_peers(options.beside, missing)
+    if options.beside is not None and options.beside_from is not None:
+        raise ValueError("beside and beside_from exclude one another; give one of them")
+    given = None if options.beside_from is None else read_peers(options.beside_from)
+    peers = _find_peers(options.beside, missing) if given is None else []
     kodak, held_out = (
         _find_photos(name, source, options, missing)
         for name, source in (("kodak", options.kodak), ("held_out", options.held_out))
@@ -165,6 +171,8 @@ def measure(options: Options) -> dict[str, Any]:
             beside = peers if model.name == "grayscale" else ()
             cases = [*noise, Clean(mode=model.name)]
             results += _ask(model, kodak, cases, beside, device, missing)
+            if given is not None and model.name == "grayscale":
+                _put_beside(given, results)
         if held_out is not None:
             cases = plan_cases(
                 mode=model.name,
@@ -196,7 +204,11 @@ def measure(options: Options) -> dict[str, Any]:
             group: {"textures": len(bank), "fingerprint": bank.fingerprint}
             for group, bank in banks.items()
         },
-        "beside": {peer.name: peer.about for peer in peers},
+        "beside": (
+            {peer.name: peer.about for peer in peers}
+            if given is None
+            else {peer["name"]: peer["about"] for noise in given for peer in noise["beside"]}
+        ),
         "results": results,
         "seed_project": _seed_project(results),
         "not_measured": missing,
@@ -234,6 +246,44 @@ def read_masks(folder: Path, *, quick: bool = False) -> dict[str, TextureBank]:
     if not banks:
         raise ValueError(f"real_textures holds no pictures: {folder}; name a folder of scans")
     return banks
+
+
+def read_peers(path: Path) -> list[dict[str, Any]]:
+    """Read what denoisers made of noise from a file of `agedphoto evaluate`.
+
+    Raises:
+        ValueError: If it is something else, or of a network that sees colours.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        noise = [one for one in record["measured"] if one["kind"] == "awgn" and one.get("beside")]
+        is_gray = record["model"]["mode"] != "color"
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"beside_from must be a file that `agedphoto evaluate --json` wrote, got {path}: "
+            f"{error!r}"
+        ) from error
+    if not noise or not is_gray:
+        raise ValueError(
+            f"beside_from has no denoisers on gray noise: {path}; measure with a model of mode "
+            "grayscale, --awgn and --beside"
+        )
+    return noise
+
+
+def _put_beside(given: list[dict[str, Any]], results: list[dict[str, Any]]) -> None:
+    """Give the denoisers' rows to the same noise on as many photos."""
+    for result in results:
+        for noise in given:
+            if (result["kind"], result["sigma"]) != ("awgn", noise["sigma"]):
+                continue
+            if (len(noise["rows"]), noise["protocol"], noise["mean"]["aged_psnr_db"]) != (
+                result["num_photos"], result["protocol"], result["mean"]["aged_psnr_db"],
+            ):  # fmt: skip
+                raise ValueError("beside_from was measured on other photos or by another protocol")
+            result["beside"] = [
+                {key: peer[key] for key in ("name", "mean", "pooled")} for peer in noise["beside"]
+            ]
 
 
 def _find_models(options: Options, missing: list[str]) -> list[Model]:

@@ -172,6 +172,42 @@ def test_noise_and_identity_are_those_of_agedphoto_evaluate(models, make_photos,
                 assert peer["mean"] == other["mean"]
 
 
+def test_denoisers_may_come_from_an_evaluation_of_another_model(models, make_photos, tmp_path):
+    kodak, file = make_photos([(64, 72)] * 2, folder="kodak"), tmp_path / "peers.json"
+    words = [
+        "evaluate",
+        str(kodak),
+        "--model",
+        models["rgb"],
+        "--crop-px",
+        "64",
+        "--json",
+        str(file),
+    ]
+    assert main([*words, "--beside", "nlm", "--device", "cpu", "--awgn", "15", "25", "50"]) == 0
+    gray = {"grayscale": models["grayscale"], "kodak": str(kodak), "device": "cpu"}
+    measured = measure(**gray, beside=("nlm",))
+    given = measure(**gray, beside_from=file)
+    assert given["beside"] == measured["beside"]
+    assert given["results"] == measured["results"]
+    assert any(row["beside"] for row in given["results"])
+
+    others = make_photos([(64, 72)] * 2, folder="others", seed=7)
+    with pytest.raises(ValueError, match="beside_from was measured on other photos or by another"):
+        measure(**(gray | {"kodak": str(others)}), beside_from=file)
+    with pytest.raises(ValueError, match="beside and beside_from exclude one another"):
+        measure(**gray, beside=("nlm",), beside_from=file)
+    record = json.loads(file.read_text())
+    for noise in record["measured"]:
+        del noise["beside"]
+    file.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="beside_from has no denoisers on gray noise"):
+        measure(**gray, beside_from=file)
+    file.write_text("[]")
+    with pytest.raises(ValueError, match="beside_from must be a file that `agedphoto evaluate"):
+        measure(**gray, beside_from=file)
+
+
 def test_what_is_not_given_is_not_measured_and_said(models):
     record = measure(grayscale=models["grayscale"])
     assert record["results"] == []

@@ -56,6 +56,15 @@ def test_the_list_of_held_out_photographs_has_forty(make):
     assert names == sorted(names)
 
 
+def test_the_zoo_says_the_commands_that_are_run(make):
+    zoo = " ".join((ROOT / "MODEL_ZOO.md").read_text().replace("\\\n", " ").split())
+    for name, command in make.COMMANDS.items():
+        assert (
+            f"agedphoto train --shards runs/weights/shards --out runs/weights/{name} {command}"
+            in zoo
+        )
+
+
 def test_held_out_photographs_are_validated_on_and_examples_neither(make, data):
     splits = make.gather(data)
     assert set(splits["train"]) == {"a.jpg", "c.jpg", "more_a.jpg", "more_d.jpg", "0001.png"}
