@@ -10,13 +10,17 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PYTHONSAFEPATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types format wheel clean
+.PHONY: help demo weights test test-fast lint types format wheel clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## Age, train and restore on a few photos; ends in runs/demo/report.html.
 	$(BIN)/agedphoto demo --out runs/demo
+
+weights: $(INSTALLED) ## Train the models that come with agedphoto; DATA=FOLDER, see weights/README.md.
+	@test -n "$(DATA)" || { echo "name the photographs: make weights DATA=FOLDER (weights/README.md)" >&2; exit 2; }
+	$(BIN)/python weights/make.py --data $(DATA)
 
 test: $(READY) ## Run the whole test suite.
 	$(BIN)/python -m pytest
@@ -36,7 +40,7 @@ types: $(READY) ## Check types.
 	@# pyright cannot follow the folder mapping of an editable install: show it the tree as installed.
 	rm -rf build/types && mkdir -p build/types/agedphoto
 	ln -s $(addprefix $(CURDIR)/,$(wildcard agedphoto/*.py)) build/types/agedphoto/
-	ln -s $(addprefix $(CURDIR)/,textures synth datasets train restore) build/types/agedphoto/
+	ln -s $(addprefix $(CURDIR)/,textures synth datasets train restore benchmarks) build/types/agedphoto/
 	$(BIN)/pyright
 
 wheel: $(READY) ## Build the wheel into dist/.

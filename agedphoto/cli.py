@@ -23,6 +23,7 @@ import tyro
 
 from agedphoto.age import Age
 from agedphoto.app import App
+from agedphoto.bench import Bench
 from agedphoto.complaints import complain
 from agedphoto.datasets import PhotoInput, StoredFormat
 from agedphoto.evaluate import Evaluate
@@ -371,6 +372,7 @@ Command = (
     | Annotated[Restore, tyro.conf.subcommand("restore")]
     | Annotated[App, tyro.conf.subcommand("app")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 

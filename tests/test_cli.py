@@ -27,6 +27,7 @@ VERBS = (
     "restore",
     "app",
     "export",
+    "bench",
     "doctor",
 )
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("textures", "synth", "datasets", "train", "restore")
+PACKAGES = ("textures", "synth", "datasets", "train", "restore", "benchmarks")
 
 CHECK = """
 import importlib.util, pathlib, sys
 import agedphoto, agedphoto.textures, agedphoto.synth, agedphoto.datasets, agedphoto.train
-import agedphoto.restore
-for name in ("textures", "synth", "datasets", "train", "restore"):
+import agedphoto.restore, agedphoto.benchmarks
+for name in ("textures", "synth", "datasets", "train", "restore", "benchmarks"):
     spec = importlib.util.find_spec(name)
     # Another library may be called so; ours must not be found.
     assert spec is None or pathlib.Path(spec.origin or "/").parent != pathlib.Path(

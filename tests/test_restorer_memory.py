@@ -75,6 +75,7 @@ def test_where_several_tiles_are_too_many_they_go_one_by_one(error, monkeypatch)
 def test_where_memory_is_short_fewer_tiles_go_together(monkeypatch):
     monkeypatch.setitem(AT_ONCE_PX, "cpu", 1 << 40)
     restorer = greedy()
+    assert isinstance(restorer.net, UNet)
     config = restorer.net.config
     monkeypatch.setattr(
         module, "free_bytes", lambda device: int(2 * bytes_per_pixel(config) * 5.5 * 64**2)

@@ -7,40 +7,29 @@ fits. All get the same gray float32 picture in host memory and return one. Tiles
 
 Every figure comes from a process of its own. The first run at full size warms up and gives the
 memory: growth of the resident set over what network and picture take, and what the GPU had
-allocated at most. Then runs are timed, each from one idle device to the next; medians and
-quartiles. Seams are the largest difference to the whole picture in one piece, in steps of 1/255;
-without --model the weights are drawn at random, and seams are those of such a network.
-
-    python benchmarks/restoring.py --model runs/mine --out benchmarks/results
+allocated at most. Then runs are timed, each from one idle device to the next. Seams are the largest
+difference to the whole picture in one piece, in steps of 1/255; without a model the weights are
+drawn at random, and seams are those of such a network.
 """
 
-import datetime
-import json
-import multiprocessing
-import statistics
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 
-from agedphoto.datasets.files import write_json
-from agedphoto.machine import hardware, versions
 from agedphoto.restore import Restorer, find_model
 from agedphoto.synth import find_device
-from agedphoto.train import ModelCard, UNet
-from agedphoto.train.checkpoint import net_shape
-from agedphoto.train.unet import PRESETS, find_preset
+from agedphoto.train import PRESETS, ModelCard, UNet, net_shape
+
+from .apart import KilledError, run_apart
+from .record import Record, Recorder, Spread
+from .settings import Settings
+from .timing import time_runs, wait
 
 Way = Literal["agedphoto", "hard-cut tiles", "whole"]
 WAYS: tuple[Way, ...] = ("agedphoto", "hard-cut tiles", "whole")
@@ -49,78 +38,106 @@ TILE_PAD_PX = 10
 STEP = 1 / 255
 SAME_WORK = 1.0
 """How far from the whole picture half of the pixels may be, in steps; seams are the others."""
+DEFAULT_MODEL = "grayscale"
+BUDGET_S = 60.0
+"""For the runs of one figure; two are timed however long they take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure."""
+    """What to measure; goes to processes of their own."""
 
     megapixels: tuple[float, ...] = (1, 8, 50)
     """Sizes of the pictures, 3 : 2."""
     preset: str = "base"
-    """Shape of the network, if no model is given."""
+    """Shape of the network, if there is no model."""
     model: str | None = None
     """A model of mode grayscale: a name, a .safetensors file or a folder of a training."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
     tile: int = 512
     """Side of the tiles in pixels."""
-    precision: Literal["fp32", "bf16"] | None = None
-    """Of the peers; bf16 on a GPU and fp32 elsewhere if not given, as Restorer takes."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the peers; bf16 on a GPU and fp32 elsewhere, as Restorer takes."""
     whole_megapixels: float = 8
     """Up to this size a picture is also done in one piece."""
     runs: int = 5
     """Timed runs of each."""
-    quick: bool = False
-    """Small pictures and few runs: to see that it works."""
-    out: Path | None = None
-    """Folder for the results as JSON."""
-
-    def __post_init__(self) -> None:
-        """Check what would be noticed late."""
-        if self.runs < 2:
-            raise ValueError(f"runs must be at least 2, for quartiles, got {self.runs}")
-        if not self.megapixels or min(self.megapixels) <= 0:
-            raise ValueError(f"megapixels must be above 0, got {self.megapixels}")
-        find_preset(self.preset)
 
 
-def main(options: Options) -> None:
-    """Measure, print, and write."""
-    if options.quick:
-        options = replace(
-            options, megapixels=(0.02, 0.05), preset="tiny", runs=2, tile=128, whole_megapixels=0.02
+def run(settings: Settings, recorder: Recorder) -> Record:
+    """Measure every way at every size."""
+    options = _options(settings)
+    net, card = load(options)
+    recorder.settings = {
+        "model": options.model or "random weights", "weights": card.sha256 or "random",
+        "parameters": net.num_parameters, "tile_px": options.tile, "tile_pad_px": TILE_PAD_PX,
+        "peer_precision": options.precision, "runs": options.runs,
+    }  # fmt: skip
+    if options.model is None:
+        recorder.miss("restoring", "trained weights", "no model is given; weights are random")
+    if settings.device.type != "cuda":
+        recorder.miss(
+            "restoring", "a GPU", "it needs a CUDA device", command=settings.command("restore")
         )
-    device = find_device(options.device)
-    if options.precision is None:
-        options = replace(options, precision="bf16" if device.type == "cuda" else "fp32")
-    load(options)
-    rows, seams, not_measured = [], [], []
-    if device.type != "cuda":
-        not_measured.append("a GPU: it needs a CUDA device")
     for megapixels in options.megapixels:
         fits = megapixels <= options.whole_megapixels
         if not fits:
-            not_measured.append(
-                f"{megapixels:g} megapixels in one piece, and seams: above --whole-megapixels"
-            )
+            recorder.miss(
+                "restoring", f"{megapixels:g} megapixels in one piece, and seams",
+                f"above {options.whole_megapixels:g} megapixels it does not fit everywhere",
+            )  # fmt: skip
         for way in WAYS if fits else WAYS[:-1]:
-            row = {
-                "way": way,
-                "megapixels": megapixels,
-                **_apart(measure, options, way, megapixels),
-            }
-            rows.append(row)
-            _show(row)
+            try:
+                found = run_apart(measure, options, way, megapixels, here=settings.quick)
+            except (KilledError, RuntimeError) as error:
+                recorder.fail("restoring", f"{way}, {megapixels:g} megapixels", error)
+                continue
+            recorder.add(
+                "restoring", way, "megapixels/s",
+                Spread.of_rates(found["pixels"] / 1e6, found["seconds"]),
+                more={
+                    "rss_growth_gib": found["rss_growth_gib"], "gpu_gib": found["gpu_gib"],
+                    "seconds": Spread.of(found["seconds"]).median,
+                },
+                megapixels=megapixels,
+            )  # fmt: skip
         if fits:
-            found = _apart(measure_seams, options, megapixels)
-            seams.append({"megapixels": megapixels, **found})
-            print(f"seams at {megapixels:g} megapixels: {json.dumps(found)}", flush=True)
-    for reason in not_measured:
-        print(f"not measured: {reason}")
-    if options.out:
-        measured = {"results": rows, "seams": seams, "not_measured": not_measured}
-        _write(options, device, measured)
+            try:
+                seams = run_apart(measure_seams, options, megapixels, here=settings.quick)
+            except (KilledError, RuntimeError) as error:
+                recorder.fail("seams", f"{megapixels:g} megapixels", error)
+                continue
+            for way in WAYS[:-1]:
+                largest = seams[way]["largest"]
+                recorder.add(
+                    "seams", way, "of 255, largest", Spread.of([largest]), higher_is_better=False,
+                    more={"seam_mean": seams[way]["mean"]}, megapixels=megapixels,
+                )  # fmt: skip
+    return recorder.finish()
+
+
+def _options(settings: Settings) -> Options:
+    model = settings.model
+    if model is None:
+        try:
+            find_model(DEFAULT_MODEL)
+            model = DEFAULT_MODEL
+        except (ValueError, OSError):
+            # None is shipped: the same work with weights drawn at random.
+            model = None
+    common: dict[str, Any] = {
+        "model": model, "device": str(settings.device),
+        "precision": "bf16" if settings.large else "fp32",
+    }  # fmt: skip
+    if settings.quick:
+        # The shipped network would be most of the two minutes.
+        return Options(
+            **{**common, "model": settings.model},
+            megapixels=(0.02, 0.05), preset="tiny", runs=2, tile=128, whole_megapixels=0.02,
+        )  # fmt: skip
+    if settings.large:
+        return Options(**common)
+    return Options(**common, megapixels=(1, 4, 16))
 
 
 def measure(options: Options, way: Way, megapixels: float) -> dict[str, Any]:
@@ -131,13 +148,13 @@ def measure(options: Options, way: Way, megapixels: float) -> dict[str, Any]:
     # Libraries load and threads start on a small picture, so that they do not count as growth.
     run(_picture(0.01))
     picture = _picture(megapixels)
-    _wait(device)
+    wait(device)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     before = _forget_peak()
     run(picture)
-    _wait(device)
+    wait(device)
     peak = _peak_bytes()
     row: dict[str, Any] = {
         "pixels": picture.numel(),
@@ -146,20 +163,10 @@ def measure(options: Options, way: Way, megapixels: float) -> dict[str, Any]:
             torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
         ),
     }
-    seconds = []
-    for _ in range(options.runs):
-        _wait(device)
-        begun = time.perf_counter()
-        run(picture)
-        _wait(device)
-        seconds.append(time.perf_counter() - begun)
-    lower, _, upper = np.percentile(seconds, [25, 50, 75]).tolist()
-    median = statistics.median(seconds)
-    return row | {
-        "seconds": median,
-        "quartiles_s": [lower, upper],
-        "megapixels_per_s": picture.numel() / 1e6 / median,
-    }
+    row["seconds"] = time_runs(
+        lambda: run(picture), device, runs=options.runs, warm_up=0, budget_s=BUDGET_S
+    )
+    return row
 
 
 def measure_seams(options: Options, megapixels: float) -> dict[str, Any]:
@@ -248,18 +255,6 @@ def _picture(megapixels: float) -> Tensor:
     return soft.mul_(0.6).add_(0.2).add_(grain)
 
 
-def _apart(run: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run in a process of its own, with memory that nothing else has used."""
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(run, *arguments).result()
-    except BrokenProcessPool:
-        return {"failed": "killed; most likely there was not enough memory"}
-    except torch.OutOfMemoryError as error:
-        return {"failed": str(error).strip().partition("\n")[0]}
-
-
 def _forget_peak() -> int | None:
     """Start a new peak of the resident set; return its size now in bytes, None if not Linux."""
     path = Path("/proc/self/clear_refs")
@@ -280,58 +275,3 @@ def _status_bytes(name: str) -> int:
 
 def _steps(difference: Tensor) -> float:
     return difference.item() / STEP
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-
-
-def _show(row: dict[str, Any]) -> None:
-    line = f"{row['megapixels']:>6g} megapixels  {row['way']:<14}"
-    if "failed" in row:
-        print(f"{line} failed: {row['failed']}", flush=True)
-        return
-    line += f" {row['megapixels_per_s']:>8.2f} megapixels/s"
-    if row["rss_growth_gib"] is not None:
-        line += f", {row['rss_growth_gib']:.2f} GiB"
-    if row["gpu_gib"] is not None:
-        line += f", {row['gpu_gib']:.2f} GiB on the GPU"
-    print(line, flush=True)
-
-
-def _write(options: Options, device: torch.device, measured: dict[str, Any]) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True,
-        text=True, check=False,
-    ).stdout.strip()  # fmt: skip
-    machine = hardware(device)
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    net, card = load(options)
-    record = {
-        "schema": 1,
-        "what": "restoring",
-        "date": date,
-        "commit": commit or None,
-        "weights": card.sha256 or "random",
-        "net": card.net,
-        "parameters": net.num_parameters,
-        "tile_px": options.tile,
-        "tile_pad_px": TILE_PAD_PX,
-        "peer_precision": options.precision,
-        "runs": options.runs,
-        "threads": torch.get_num_threads(),
-        "seed": 0,
-        **measured,
-        "hardware": machine,
-        "versions": versions(),
-    }
-    assert options.out
-    name = "-".join("".join(c if c.isalnum() else " " for c in machine["name"].lower()).split()[:3])
-    path = options.out / f"restoring_{name}_{date}.json"
-    write_json(path, json.loads(json.dumps(record)))
-    print(path)
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
