@@ -135,9 +135,7 @@ def _options(settings: Settings) -> Options:
             **{**common, "model": settings.model},
             megapixels=(0.02, 0.05), preset="tiny", runs=2, tile=128, whole_megapixels=0.02,
         )  # fmt: skip
-    if settings.large:
-        return Options(**common)
-    return Options(**common, megapixels=(1, 4, 16))
+    return Options(**common)
 
 
 def measure(options: Options, way: Way, megapixels: float) -> dict[str, Any]:
