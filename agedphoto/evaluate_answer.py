@@ -10,8 +10,8 @@ from torch import Tensor
 
 from agedphoto.evaluate_cases import Levels, luma_levels, to_levels
 from agedphoto.restore.colorize import colorize, with_colors
-from agedphoto.restore.restorer import AUTO_TILE_PX, OVERLAP_CELLS
-from agedphoto.restore.tiles import apply_tiled
+from agedphoto.restore.restorer import AUTO_TILE_PX
+from agedphoto.restore.tiles import apply_tiled, overlap_px_for
 from agedphoto.synth import Mode
 from agedphoto.train import LabNet, UNet
 
@@ -89,7 +89,7 @@ def _tiled(
 ) -> tuple[Float[Tensor, "D H W"], Float[Tensor, "1 1 H W"] | None]:
     """Return the answer, and the logits of the damage mask if the network has a head for it."""
     stride, has_mask = net.config.stride, getattr(net.config, "mask_head", False)
-    overlap = OVERLAP_CELLS * stride
+    overlap = overlap_px_for(net.config)
     wanted = max(AUTO_TILE_PX.get(device.type, 512), 2 * overlap)
 
     def both(tile: Tensor) -> Tensor:

@@ -26,18 +26,13 @@ from .fill import fill
 from .memory import is_out_of_memory, tile_px_for
 from .models import find_model
 from .pictures import as_floats, store_rows, take_mask, take_picture
-from .tiles import check_tiles, count_tiles, tiled_strips
+from .tiles import check_tiles, count_tiles, overlap_px_for, tiled_strips
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
-OVERLAP_CELLS = 8
-"""What neighbouring tiles share, counted in pixels of the network's coarsest level: 64 px for
-preset `tiny`, 128 px for `base` and `large`. Trained networks then answer in tiles as in one piece
-to within a quarter of one 8-bit step; with half of it there are seams of several steps.
-"""
-AUTO_TILE_PX = {"cpu": 1024, "mps": 512, "cuda": 1024}
-"""The largest tiles that `auto` takes, less where memory is short; larger ones gain nothing. They
-keep a network of preset `large` within 2 GiB."""
+AUTO_TILE_PX = {"cpu": 1024, "mps": 512, "cuda": 1536}
+"""The largest tiles that `auto` takes, less where memory is short. Larger ones share less with
+their neighbours, which is done twice, and take more memory: `large` some 2 GiB for 1024 px."""
 AT_ONCE_PX = {"cuda": 4 << 20}
 """Tiles go through the network together up to so many pixels; elsewhere one by one, for a CPU gains
 nothing. A GPU is busy with one tile of 1024 px, but not with one of 256 px."""
@@ -82,7 +77,7 @@ class Restorer:
             torch.compile(self._tiled, dynamic=False) if compile and self._tiled else None
         )
         self._stride = self._tiled.config.stride if self._tiled else 1
-        self._overlap_px = OVERLAP_CELLS * self._stride
+        self._overlap_px = overlap_px_for(self._tiled.config) if self._tiled else 0
         self._auto_tile_px: int | None = None
         self._one_by_one = False
         """Since memory ran out with several tiles at once."""

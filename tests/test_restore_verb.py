@@ -282,7 +282,7 @@ def test_the_manifest_says_what_was_done(model, tmp_path):
     for jobs in (1, 3):
         manifest = tmp_path / f"{jobs}.jsonl"
         command = [box, "--out", tmp_path / "out", "--model", model, "--json", manifest]
-        assert restore(*command, "--jobs", jobs, "--device", "cpu", "--tile", 64) == 1
+        assert restore(*command, "--jobs", jobs, "--device", "cpu", "--tile", 104) == 1
         done = lines(manifest)
         assert [line["source"] for line in done] == [str(box / f"{name}.png") for name in "abc"]
         assert [(line["width"], line["height"]) for line in done] == [(50, 30), (0, 0), (40, 80)]
@@ -290,7 +290,7 @@ def test_the_manifest_says_what_was_done(model, tmp_path):
         assert "error" not in done[0]
         assert done[1]["error"].startswith(str(box / "b.png"))
         assert {line["device"] for line in done} == {"cpu"}
-        assert {line["tile"] for line in done} == {64}
+        assert {line["tile"] for line in done} == {104}
         (sha256,) = {line["model_sha256"] for line in done}
         assert re.fullmatch(r"[0-9a-f]{64}", sha256)
         assert done[0]["seconds"] > 0

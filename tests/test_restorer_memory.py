@@ -15,7 +15,7 @@ from agedphoto.restore.restorer import AT_ONCE_PX
 from agedphoto.train import PRESETS, ModelCard, UNet, UNetConfig, net_shape
 
 CPU = torch.device("cpu")
-PHOTO = np.random.default_rng(0).random((300, 200), np.float32)
+PHOTO = np.random.default_rng(0).random((600, 400), np.float32)
 
 
 class Greedy(UNet):
@@ -52,24 +52,24 @@ def greedy(**facts) -> Restorer:
 )
 @pytest.mark.parametrize("fails_after", [0, 3])
 def test_out_of_memory_halves_the_tiles_and_goes_on(error, fails_after):
-    restorer = greedy(most_px=64 * 64, error=error, fails_after=fails_after)
-    with pytest.warns(UserWarning, match=r"not enough memory on cpu for tiles of 128 px; going on"):
-        restored = restorer(PHOTO, tile=128)
+    restorer = greedy(most_px=104 * 104, error=error, fails_after=fails_after)
+    with pytest.warns(UserWarning, match=r"not enough memory on cpu for tiles of 208 px; going on"):
+        restored = restorer(PHOTO, tile=208)
     np.testing.assert_allclose(restored, 1 - PHOTO, atol=1e-6)
     # Known from then on.
-    assert restorer.check() == 64
+    assert restorer.check() == 104
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_where_several_tiles_are_too_many_they_go_one_by_one(error, monkeypatch):
-    monkeypatch.setitem(AT_ONCE_PX, "cpu", 3 * 64 * 64)
+    monkeypatch.setitem(AT_ONCE_PX, "cpu", 3 * 104 * 104)
     restorer = greedy(most_together=1, error=error)
-    message = "^not enough memory on cpu for 3 tiles of 64 px; going on with one at a time$"
+    message = "^not enough memory on cpu for 3 tiles of 104 px; going on with one at a time$"
     with pytest.warns(UserWarning, match=message):
-        restored = restorer(PHOTO, tile=64)
+        restored = restorer(PHOTO, tile=104)
     np.testing.assert_allclose(restored, 1 - PHOTO, atol=1e-6)
     # Known from then on, and no smaller tiles than asked for.
-    np.testing.assert_allclose(restorer(PHOTO, tile=64), 1 - PHOTO, atol=1e-6)
+    np.testing.assert_allclose(restorer(PHOTO, tile=104), 1 - PHOTO, atol=1e-6)
 
 
 def test_where_memory_is_short_fewer_tiles_go_together(monkeypatch):
@@ -107,7 +107,7 @@ def test_a_device_without_memory_is_left_for_the_cpu(monkeypatch):
 
     monkeypatch.setattr(Greedy, "forward", forward)
     with pytest.warns(UserWarning, match="not enough memory on meta .* going on on the CPU"):
-        restored = restorer(PHOTO, tile=64)
+        restored = restorer(PHOTO, tile=104)
     np.testing.assert_allclose(restored, 1 - PHOTO, atol=1e-6)
     assert restorer.device == CPU
     assert calls[0] == "meta"

@@ -5,8 +5,14 @@ import pytest
 import torch
 from skimage.data import astronaut, chelsea
 
-from agedphoto.restore.restorer import OVERLAP_CELLS
-from agedphoto.restore.tiles import _spans, _weights, apply_tiled, check_tiles, count_tiles
+from agedphoto.restore.tiles import (
+    _spans,
+    _weights,
+    apply_tiled,
+    check_tiles,
+    count_tiles,
+    overlap_px_for,
+)
 from agedphoto.train import PRESETS, UNet, UNetConfig, net_config
 
 CPU = torch.device("cpu")
@@ -65,11 +71,12 @@ def test_tiles_lie_on_the_grid_and_the_last_is_larger_than_the_overlap(length):
     assert len(spans) == 1 or length - spans[-1][0] > 16
 
 
-def test_the_outer_quarters_of_an_overlap_are_thrown_away():
+def test_three_eighths_of_an_overlap_are_thrown_away_at_either_end():
     weights = _weights(48, 112, 1000, 16)
-    assert (weights[:4] == 0).all()
-    assert (weights[12:52] == 1).all()
-    assert (weights[60:] == 0).all()
+    assert (weights[:6] == 0).all()
+    assert ((weights[6:10] > 0) & (weights[6:10] < 1)).all()
+    assert (weights[10:54] == 1).all()
+    assert (weights[58:] == 0).all()
     # A picture's own border is nobody's overlap.
     assert (_weights(0, 64, 64, 16) == 1).all()
 
@@ -112,7 +119,7 @@ def test_at_the_default_overlap_there_is_no_seam_of_a_tenth_of_an_8_bit_step(pre
         whole = net(picture[None])[0]
     assert (whole - picture).square().mean().sqrt() > 4 / 255
     stride = net.config.stride
-    overlap_px = OVERLAP_CELLS * stride
+    overlap_px = overlap_px_for(net.config)
     answer = tiled(net, picture, stride=stride, tile_px=2 * overlap_px, overlap_px=overlap_px)
     assert (answer - whole).abs().max() < 0.1 / 255
 
@@ -120,10 +127,22 @@ def test_at_the_default_overlap_there_is_no_seam_of_a_tenth_of_an_8_bit_step(pre
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_default_overlap_fits_every_preset(preset):
     stride = PRESETS[preset].stride
-    overlap_px = OVERLAP_CELLS * stride
-    check_tiles(512, overlap_px, stride=stride)
-    assert count_tiles(512, 512, tile_px=512, overlap_px=overlap_px) == 1
-    assert count_tiles(512, 513, tile_px=512, overlap_px=overlap_px) == 2
+    overlap_px = overlap_px_for(PRESETS[preset])
+    check_tiles(1024, overlap_px, stride=stride)
+    assert count_tiles(1024, 1024, tile_px=1024, overlap_px=overlap_px) == 1
+    assert count_tiles(1024, 1025, tile_px=1024, overlap_px=overlap_px) == 2
+
+
+def test_deeper_networks_share_more_with_their_neighbours():
+    shapes = [
+        UNetConfig(widths=(4, 6), blocks=1, middle_blocks=1),
+        UNetConfig(widths=(4, 6), blocks=2, middle_blocks=1),
+        UNetConfig(widths=(4, 6), blocks=2, middle_blocks=4),
+        *(PRESETS[name] for name in ("tiny", "base", "large")),
+    ]
+    overlaps = [overlap_px_for(shape) for shape in shapes]
+    assert overlaps == sorted(set(overlaps))
+    assert all(px % shape.stride == 0 for px, shape in zip(overlaps, shapes, strict=True))
 
 
 @pytest.mark.parametrize("size", [(130, 400), (64, 333), (200, 64)])
