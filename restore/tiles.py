@@ -2,8 +2,8 @@
 
 Tiles lie on the grid of the network's coarsest level, so every pixel is computed as in one piece,
 but for the borders of a tile, where the network cannot see on. Those are left out: neighbouring
-tiles share `overlap_px`, of which three eighths at either end are thrown away and the quarter in the
-middle is blended by sin^2, cos^2 weights that add up to 1.
+tiles share `overlap_px`, of which three eighths at either end are thrown away, and the quarter in
+the middle is blended by sin^2, cos^2 weights that add up to 1.
 
 A row of tiles at a time: what is kept in memory is one strip of the picture, however large it is.
 """
@@ -29,9 +29,9 @@ REACH_SIGMAS = 3.1
 def overlap_px_for(config: UNetConfig) -> int:
     """Return what neighbouring tiles have to share for a network.
 
-    What a pixel counts for its surroundings falls off as a Gaussian does: every convolution of 3 x 3
-    in turn spreads it, by a variance of 2/3 of its stride squared (Luo et al., "Understanding the
-    effective receptive field in deep convolutional neural networks", NIPS 2016).
+    What a pixel counts for its surroundings falls off as a Gaussian does: every convolution of
+    3 x 3 in turn spreads it, by a variance of 2/3 of its stride squared (Luo et al., "Understanding
+    the effective receptive field in deep convolutional neural networks", NIPS 2016).
     """
     variance, levels = 0.0, len(config.widths)
     for level in range(levels):
