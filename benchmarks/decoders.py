@@ -107,7 +107,7 @@ def _imagecodecs(data: bytes) -> np.ndarray:
 def _torchcodec(data: bytes) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from torchcodec.decoders import decode_image
+        from torchcodec.decoders import decode_image  # pyright: ignore[reportMissingImports]
     return decode_image(data, mode="RGB").permute(1, 2, 0).numpy()
 
 
