@@ -133,7 +133,7 @@ def _options(settings: Settings) -> Options:
         # The shipped network would be most of the two minutes.
         return Options(
             **{**common, "model": settings.model},
-            megapixels=(0.02, 0.05), preset="tiny", runs=2, tile=128, whole_megapixels=0.02,
+            megapixels=(0.1, 0.2), preset="tiny", runs=2, tile=256, whole_megapixels=0.1,
         )  # fmt: skip
     return Options(**common)
 

@@ -10,7 +10,7 @@ from agedphoto.benchmarks.restore import hard_cut_tiles
 @pytest.mark.slow
 def test_restoring_is_measured_beside_hard_cut_tiles_and_one_piece(tmp_path):
     record, _ = run(tmp_path, "restore")
-    small, large = 0.02, 0.05
+    small, large = 0.1, 0.2
     rows = [row for row in record.rows if row.table == "restoring"]
     assert [(row.name, row.by["megapixels"]) for row in rows] == [
         ("agedphoto", small), ("hard-cut tiles", small), ("whole", small),
