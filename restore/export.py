@@ -28,6 +28,7 @@ from ..train import LabNet, ModelCard, Net, UNet
 from ..train.ab_bins import ab_bins_on, decode
 from ..train.colornet import ColorNet
 from .colorize import TEMPERATURE, UNDO
+from .tiles import overlap_px_for
 
 Part = Literal["picture", "luminance", "color"]
 Answers = list[np.ndarray]
@@ -54,7 +55,8 @@ class Exported:
 def export_onnx(net: Net, card: ModelCard, path: Path) -> list[Exported]:
     """Write a network as ONNX, with batch, height and width left open, in one file a part.
 
-    Mode, sha256, stride and part are in the `metadata_props`, as `agedphoto.mode` and so on.
+    Mode, sha256, stride, overlap and part are in the `metadata_props`, as `agedphoto.mode` and so
+    on.
 
     Args:
         net: On the CPU.
@@ -74,7 +76,7 @@ def export_onnx(net: Net, card: ModelCard, path: Path) -> list[Exported]:
 def export_program(net: Net, card: ModelCard, path: Path) -> list[Exported]:
     """Write a network as a program of torch.export (.pt2), for the CPU; otherwise as `export_onnx`.
 
-    Mode, sha256, stride and part are in the extra file `agedphoto.json`.
+    Mode, sha256, stride, overlap and part are in the extra file `agedphoto.json`.
 
     Raises:
         ValueError: If a file would not answer as the network does; nothing is written then.
@@ -179,7 +181,11 @@ def _part(net: Net, part: Part) -> UNet | ColorNet:
 
 
 def _metadata(net: UNet | ColorNet, card: ModelCard, part: Part) -> dict[str, str]:
-    return {
+    # Colours come from a thumbnail, which is no work for tiles.
+    tiles = (
+        {"agedphoto.overlap_px": str(overlap_px_for(net.config))} if isinstance(net, UNet) else {}
+    )
+    return tiles | {
         "agedphoto.mode": card.mode,
         "agedphoto.part": part,
         "agedphoto.stride": str(net.config.stride),

@@ -14,6 +14,7 @@ from PIL import Image
 from agedphoto.exporting import Export
 from agedphoto.restore import export
 from agedphoto.restore.export import AnySize, export_onnx, export_program
+from agedphoto.restore.tiles import overlap_px_for
 from agedphoto.train import ColorNet, LabNet, UNet, load_model, save_model
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -73,6 +74,7 @@ def test_onnx_answers_as_the_network_at_any_size(saved, tmp_path):
     assert said["agedphoto.mode"] == "grayscale"
     assert said["agedphoto.part"] == "picture"
     assert said["agedphoto.stride"] == str(net.config.stride)
+    assert said["agedphoto.overlap_px"] == str(overlap_px_for(net.config))
     assert said["agedphoto.sha256"] == card.sha256 != ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "net.safetensors"]
 
