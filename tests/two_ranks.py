@@ -94,6 +94,8 @@ def lightning(shards: str, out: str) -> None:
     weight = float(module.net.weight.sum())
     say(out, pairs.rank, keys=keys, weight=weight, batches=len(pairs))
     pairs.close()
+    # Lightning leaves it to the exit of Python, where gloo's threads now and then abort.
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
