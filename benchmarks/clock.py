@@ -37,9 +37,9 @@ def run(settings: Settings, recorder: Recorder) -> Record:
             command="agedphoto bench quality --shards SHARDS --held-out FOLDER",
         )  # fmt: skip
         return recorder.finish()
-    preset = "tiny" if settings.quick else "large" if settings.large else "base"
-    batch_size = 4 if settings.quick else 128 if settings.large else 16
-    crop_px = 32 if settings.quick else 128
+    preset = "large" if settings.large and not settings.quick else "tiny"
+    batch_size = 4 if settings.quick else 128 if settings.large else 32
+    crop_px = 32 if settings.quick else 128 if settings.large else 64
     budgets = settings.budgets_s or ((1.0, 2.0) if settings.quick else (15.0, 75.0, 300.0))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
