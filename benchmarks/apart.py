@@ -1,6 +1,8 @@
 """Running something in a process of its own, with memory and threads that nothing else has used."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -43,14 +45,28 @@ def run_in(
 
 
 def processes(most: int) -> ProcessPoolExecutor:
-    """Return so many processes, started when they are needed, to be closed by the caller."""
-    return ProcessPoolExecutor(most, mp_context=_context())
+    """Return so many processes, started when they are needed, to be closed by the caller.
+
+    They end with this one, even if it is killed: nothing goes on measuring, and keeps cores busy.
+    """
+    return ProcessPoolExecutor(most, mp_context=_context(), initializer=_end_with_parent)
 
 
 def barrier(parties: int) -> tuple[Any, Any]:
     """Return a manager, to be shut down by the caller, and a barrier that can be sent along."""
     manager = _context().Manager()
     return manager, manager.Barrier(parties)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _context() -> BaseContext:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .record import Record, Row
+from .record import BUSY_LOAD, Record, Row
 from .table import number
 
 
@@ -80,7 +80,7 @@ def _differences(first: Record, second: Record) -> list[str]:
         for name, (one, other) in pairs.items()
         if one != other and None not in (one, other)
     ]
-    busy = [one for one in (first, second) if (one.load_a_core or 0) > 0.5]
+    busy = [one for one in (first, second) if (one.load_a_core or 0) > BUSY_LOAD]
     return found + [f"{one.what}: the machine was busy on {one.date}" for one in busy]
 
 

@@ -7,7 +7,6 @@ compared without knowing what they are about. A row is told from others by its t
 
 import datetime
 import json
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -22,13 +21,16 @@ from agedphoto.datasets.files import write_json
 from agedphoto.machine import hardware, versions
 
 from .older import upgrade
-from .peers import peer_versions
+from .peers import load, peer_versions, why_absent
 
 SCHEMA = 3
 """Counts up when something in the JSON changes its meaning. Older ones: see `older`."""
 
-BUSY_LOAD = 0.5
-"""Processes a core that others may have running; rates of a busy machine vary tenfold."""
+BUSY_LOAD = 0.2
+"""Share of the cores that others may keep busy; rates of a busy machine vary tenfold."""
+
+WATCHED_S = 0.5
+"""How long the cores are watched for that, by a process that does nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +117,7 @@ class Record:
     seed: int = 0
     threads: int | None = None
     load_a_core: float | None = None
-    """Processes a core that were running when it began."""
+    """Share of the cores that others kept busy when it began."""
     seconds: float | None = None
     """How long it took."""
     schema: int = SCHEMA
@@ -128,9 +130,7 @@ class Record:
     @property
     def stem(self) -> str:
         """Name of its file: what, where, when."""
-        letters = "".join(c if c.isalnum() else " " for c in self.hardware["name"].lower())
-        name = "-".join(letters.split()[:3])
-        return f"{self.what}_{name}_{self.date}" + ("_quick" if self.quick else "")
+        return file_stem(self.what, self.hardware, self.date, self.quick)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Record":
@@ -165,11 +165,11 @@ class Recorder:
         self._tell = tell or (lambda _: None)
         self._begun = time.perf_counter()
         self._load = load_a_core()
-        if self._load > BUSY_LOAD:
+        if self._load is not None and self._load > BUSY_LOAD:
             self.miss(
                 "all",
                 "an idle machine",
-                f"{self._load:.1f} processes a core are running; figures are of what is left",
+                f"others keep {self._load:.0%} of the cores busy; figures are of what is left",
             )
 
     def add(
@@ -211,7 +211,7 @@ class Recorder:
         """Return the record."""
         return Record(
             what=self.what,
-            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            date=today(),
             commit=commit(),
             device=str(self.device),
             quick=self.quick,
@@ -222,7 +222,7 @@ class Recorder:
             versions=versions(),
             peers=peer_versions(),
             threads=torch.get_num_threads(),
-            load_a_core=round(self._load, 2),
+            load_a_core=None if self._load is None else round(self._load, 2),
             seconds=round(time.perf_counter() - self._begun, 1),
         )
 
@@ -251,9 +251,26 @@ def read_records(path: Path) -> list[Record]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def load_a_core() -> float:
-    """Return how many processes are running for each core; 0 where nobody counts."""
-    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
+def file_stem(what: str, hardware: dict[str, Any], date: str, quick: bool) -> str:
+    """Return the name of a record's file, without its ending: what, where, when."""
+    letters = "".join(c if c.isalnum() else " " for c in hardware["name"].lower())
+    return f"{what}_{'-'.join(letters.split()[:3])}_{date}" + ("_quick" if quick else "")
+
+
+def today() -> str:
+    """Return the date in UTC, YYYY-MM-DD."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def load_a_core() -> float | None:
+    """Return which share of the cores others keep busy; None where psutil is not there to ask.
+
+    Takes half a second: a load average would still count what ran a minute ago, as the benchmark
+    before this one.
+    """
+    if why_absent("psutil"):
+        return None
+    return load("psutil").cpu_percent(interval=WATCHED_S) / 100
 
 
 def commit() -> str | None:

@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -24,6 +27,12 @@ from agedphoto.cli import main
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch):
+    """Spare every record the half second in which the cores are watched."""
+    monkeypatch.setattr("agedphoto.benchmarks.record.load_a_core", lambda: 0.0)
 
 
 def make_record(rates: dict[str, float], *, what: str = "synth", **changes: Any) -> Record:
@@ -241,6 +250,45 @@ def test_a_benchmark_that_fails_leaves_a_record_and_the_others_go_on(monkeypatch
     assert [row.name for row in failed.rows] == ["before"]
     assert failed.not_measured[-1].why == "it failed: RuntimeError: broken"
     assert not worked.failed
+
+
+def test_a_busy_machine_is_said(monkeypatch):
+    monkeypatch.setattr("agedphoto.benchmarks.record.load_a_core", lambda: 0.75)
+    found = Recorder("synth", CPU, quick=False).finish()
+    assert found.load_a_core == 0.75
+    assert "others keep 75% of the cores busy" in found.not_measured[0].why
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    code = "\n".join(
+        [
+            "import time",
+            "from agedphoto.benchmarks.apart import run_apart",
+            "if __name__ == '__main__': run_apart(time.sleep, 600)",
+        ]
+    )
+    (tmp_path / "measure.py").write_text(code)
+    parent = psutil.Popen([sys.executable, str(tmp_path / "measure.py")])
+    try:
+        children = wait_for(parent.children)
+        # The child first has to be where it watches its parent.
+        wait_for(lambda: [c for c in children if c.num_threads() > 1 and c.cpu_times().user > 0.1])
+    finally:
+        parent.kill()
+        parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert gone
+    assert not alive
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    """Return what is found as soon as there is something."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise TimeoutError("nothing was found in two minutes")
 
 
 def test_plots_are_drawn_of_what_there_is(tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from agedphoto.benchmarks import quality, quality_zoo
 from agedphoto.cli import main
 from agedphoto.synth import Mode
 from agedphoto.train import (
@@ -25,14 +25,13 @@ from agedphoto.train import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-QUALITY = runpy.run_path(str(ROOT / "benchmarks" / "quality.py"), run_name="quality")
 ZOO = ROOT / "MODEL_ZOO.md"
 
 
 @pytest.fixture(autouse=True)
 def no_shipped_models(monkeypatch):
     """Only what a test gives is measured."""
-    monkeypatch.setitem(QUALITY["measure"].__globals__, "shipped_models", dict)
+    monkeypatch.setattr(quality, "shipped_models", dict)
 
 
 def make_net(mode: Mode) -> UNet:
@@ -76,7 +75,7 @@ def masks(tmp_path) -> Path:
 
 
 def measure(**options: Any) -> dict[str, Any]:
-    return QUALITY["measure"](QUALITY["Options"](quick=True, **options))
+    return quality.measure(quality.Options(quick=True, **options))
 
 
 @pytest.mark.slow
@@ -85,11 +84,11 @@ def test_all_is_measured_in_one_go_and_goes_into_the_zoo(
 ):
     kodak = make_photos([(64, 72)] * 3, folder="kodak")
     held_out = make_shards([(80, 64)] * 2, name="held-out", split="valid")
-    options = QUALITY["Options"](
+    options = quality.Options(
         **models, kodak=str(kodak), held_out=str(held_out), real_textures=masks, beside=("nlm",),
         quick=True, out=tmp_path / "results", device="cpu",
     )  # fmt: skip
-    assert QUALITY["main"](options) == 0
+    assert quality.main(options) == 0
     (path,) = (tmp_path / "results").iterdir()
     assert path.name.startswith("quality_")
     assert path.name.endswith("_quick.json")
@@ -132,13 +131,13 @@ def test_all_is_measured_in_one_go_and_goes_into_the_zoo(
     zoo = tmp_path / "MODEL_ZOO.md"
     shutil.copyfile(ZOO, zoo)
     with pytest.raises(ValueError, match="one of --quick"):
-        QUALITY["main"](QUALITY["Options"](write_zoo=path, zoo=zoo))
+        quality.main(quality.Options(write_zoo=path, zoo=zoo))
     full = path.with_name("quality_some-cpu_2030-01-02.json")
     full.write_text(json.dumps(record | {"quick": False}))
-    assert QUALITY["main"](QUALITY["Options"](write_zoo=full, zoo=zoo)) == 0
+    assert quality.main(quality.Options(write_zoo=full, zoo=zoo)) == 0
     text = zoo.read_text()
-    assert QUALITY["NOT_YET"] not in text
-    assert QUALITY["main"](QUALITY["Options"](write_zoo=full, zoo=zoo)) == 0
+    assert quality_zoo.NOT_YET not in text
+    assert quality.main(quality.Options(write_zoo=full, zoo=zoo)) == 0
     assert zoo.read_text() == text
     for row in rows:
         if row["kind"] == "awgn":
@@ -213,10 +212,10 @@ def test_what_is_not_given_is_not_measured_and_said(models):
     assert record["results"] == []
     for option in ("--lab", "--rgb", "--color", "--kodak", "--held-out", "--real-textures"):
         assert any(option in reason for reason in record["not_measured"]), option
-    tables = QUALITY["sections"](record, "")
+    tables = quality_zoo.sections(record, "")
     assert models["grayscale"] not in tables["card-grayscale"]
     assert record["models"]["grayscale"]["sha256"] in tables["card-grayscale"]
-    assert {name for name, text in tables.items() if text == QUALITY["NOT_YET"]} == set(tables) - {
+    assert {name for name, text in tables.items() if text == quality_zoo.NOT_YET} == set(tables) - {
         "about",
         "card-grayscale",
     }
@@ -224,9 +223,8 @@ def test_what_is_not_given_is_not_measured_and_said(models):
 
 def test_a_model_that_comes_with_agedphoto_is_measured_by_its_name(models, monkeypatch):
     shipped = {"rgb": Path(models["rgb"])}
-    used = QUALITY["measure"].__globals__
-    monkeypatch.setitem(used, "shipped_models", lambda: shipped)
-    monkeypatch.setitem(used, "find_model", lambda name: load_model(shipped[name]))
+    monkeypatch.setattr(quality, "shipped_models", lambda: shipped)
+    monkeypatch.setattr(quality, "find_model", lambda name: load_model(shipped[name]))
     record = measure(beside=())
     assert list(record["models"]) == ["rgb"]
     assert record["models"]["rgb"]["bytes"] == Path(models["rgb"]).stat().st_size
@@ -238,10 +236,10 @@ def test_a_network_that_only_colours_is_measured_on_clean_photos(tmp_path, make_
     save_model(path, LabNet(color.eval(), None).eval(), mode="lab", training={})
     record = measure(lab=str(path), kodak=str(make_photos([(64, 64)])))
     assert [row["kind"] for row in record["results"]] == ["identity"]
-    tables = QUALITY["sections"](record, "")
+    tables = quality_zoo.sections(record, "")
     assert "it colours only" in tables["card-lab"]
     # A luma that is passed on as it is says nothing.
-    assert tables["identity"] == QUALITY["NOT_YET"]
+    assert tables["identity"] == quality_zoo.NOT_YET
     assert "| `lab` | Kodak | clean gray |" in tables["colors"]
 
 
@@ -258,11 +256,11 @@ def test_mistakes_are_found_before_anything_is_measured(models, tmp_path):
         ({"write_zoo": tmp_path / "gone.json"}, "must be a file that benchmarks/quality.py wrote"),
     ):
         with pytest.raises(ValueError, match=said):
-            QUALITY["main"](QUALITY["Options"](**options))
+            quality.main(quality.Options(**options))
 
 
 def test_markers_and_tables_go_together():
-    fill = QUALITY["fill"]
+    fill = quality_zoo.fill
     text = "a\n<!-- measured: one -->\nold\n<!-- /measured -->\nb\n"
     filled = fill(text, {"one": "new\nlines"})
     assert filled == "a\n<!-- measured: one -->\nnew\nlines\n<!-- /measured -->\nb\n"
@@ -274,24 +272,24 @@ def test_markers_and_tables_go_together():
 
 
 def test_the_newest_record_counts_and_quick_ones_do_not(tmp_path):
-    assert QUALITY["newest_record"](tmp_path) is None
+    assert quality_zoo.newest_record(tmp_path) is None
     for name in (
         "quality_b-cpu_2026-01-02", "quality_a-cpu_2026-11-28", "quality_z-cpu_2026-02-01",
         "quality_a-cpu_2026-12-01_quick", "restoring_a-cpu_2027-01-01",
     ):  # fmt: skip
         (tmp_path / f"{name}.json").touch()
-    assert QUALITY["newest_record"](tmp_path).name == "quality_a-cpu_2026-11-28.json"
+    assert quality_zoo.newest_record(tmp_path).name == "quality_a-cpu_2026-11-28.json"
 
 
 def test_the_zoo_says_what_the_newest_record_says():
-    path = QUALITY["newest_record"](ROOT / "benchmarks" / "results")
-    record = None if path is None else QUALITY["read_record"](path)
+    path = quality_zoo.newest_record(ROOT / "benchmarks" / "results")
+    record = None if path is None else quality_zoo.read_record(path)
     text = ZOO.read_text("utf-8")
-    assert text == QUALITY["fill"](text, QUALITY["sections"](record, path.name if path else ""))
+    assert text == quality_zoo.fill(text, quality_zoo.sections(record, path.name if path else ""))
     if record is None:
-        assert text.count(QUALITY["NOT_YET"]) == len(QUALITY["MARKED"].findall(text))
+        assert text.count(quality_zoo.NOT_YET) == len(quality_zoo.MARKED.findall(text))
 
 
 def strip(text: str) -> str:
     """Leave the tables out."""
-    return QUALITY["MARKED"].sub("", text)
+    return quality_zoo.MARKED.sub("", text)

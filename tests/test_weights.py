@@ -16,14 +16,18 @@ from agedphoto.train import LabNet
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def make() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_weights", ROOT / "weights" / "make.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"weights_{name}", ROOT / f"weights/{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def make() -> ModuleType:
+    return load("make")
 
 
 @pytest.fixture
@@ -112,3 +116,26 @@ def test_one_command_makes_all_and_going_on_changes_nothing(make, data, tmp_path
 
     assert make.main(options) == 0
     assert {path.name: path.read_bytes() for path in package.iterdir()} == files
+
+
+def test_rounding_is_undone_to_numbers_that_round_to_the_same():
+    rounding, generator = load("rounding"), torch.Generator().manual_seed(0)
+    special = torch.tensor([0.0, 1.0, -2.0, 0.5, 2.0**-14, -(2.0**-15), 2.0**-24, 1023.5])
+    stored = torch.cat([torch.randn(4096, generator=generator).half().float(), special])
+    moved = rounding.unrounded(stored, generator)
+    assert torch.equal(moved.half().float(), stored)
+    assert (moved != stored).float().mean() > 0.99
+    # As far apart as rounding can bring them: half of a step of one in a thousand.
+    apart = ((moved - stored) / stored)[:4096].abs()
+    assert 2.0**-12.5 < apart.max() <= 2.0**-11
+
+
+def test_rounding_is_measured_on_the_stored_models(tmp_path, capsys):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    rounding = load("rounding")
+    assert rounding.main(rounding.Options(photos=tmp_path, draws=2, device="cpu")) == 0
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "`" in line]
+    assert [row[1].strip() for row in rows] == ["`color`", "`grayscale`", "`lab`", "`rgb`"]
+    for row in rows:
+        assert 0 < float(row[5]) <= float(row[4]) < 0.2
