@@ -71,7 +71,8 @@ def sizes_for(settings: Settings) -> Sizes:
     large = settings.large
     return Sizes(
         presets=tuple(PRESETS), modes=("grayscale", "lab"), crop_px=256 if large else 64,
-        long_side_px=192 if large else 64, batch_size=128 if large else 16, runs=9, window_s=2.0,
+        long_side_px=192 if large else 64, batch_size=128 if large else 16,
+        runs=9 if large else 5, window_s=2.0,
     )  # fmt: skip
 
 

@@ -14,6 +14,12 @@ _SAME = {
 FLOORS = ("copy floor", "read only", "whole")
 """Not contenders: a picture in one piece is what tiles are compared with."""
 
+RESIDENT = ("agedphoto, all in the pool", "agedphoto, pool on the host")
+"""Not contenders either: they decode nothing any more, and the others decode all the time."""
+
+LOSSY = ("jpeg",)
+"""Formats that lossless ones are not compared with; those that have less to do, with all."""
+
 
 def losses(record: Record) -> list[str]:
     """Name every case in which another is faster than the best of ours."""
@@ -37,16 +43,21 @@ def _pairs(record: Record) -> list[tuple[Row, Row]]:
     """Return the best of ours with each of the others, table by table."""
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in record.rows:
-        if row.table in _SAME and row.name not in FLOORS:
+        if row.table in _SAME and row.name not in FLOORS + RESIDENT:
             alike = tuple(row.by.get(key) for key in _SAME[row.table])
             groups.setdefault((row.table, *alike), []).append(row)
     found = []
     for rows in groups.values():
         ours = [row for row in rows if row.name.startswith("agedphoto")]
-        if ours:
-            best = max(ours, key=lambda row: row.median)
-            found += [(best, row) for row in rows if not row.name.startswith("agedphoto")]
+        for theirs in rows:
+            like = [row for row in ours if _is_lossy(theirs) or not _is_lossy(row)]
+            if like and theirs not in ours:
+                found.append((max(like, key=lambda row: row.median), theirs))
     return found
+
+
+def _is_lossy(row: Row) -> bool:
+    return row.by.get("format") in LOSSY
 
 
 def _beats(faster: Row, slower: Row) -> str:

@@ -227,6 +227,25 @@ def test_every_peer_that_is_faster_is_named():
     assert "x is 2.0 times as fast" in markdown(record)
 
 
+def test_loaders_are_compared_with_such_that_have_as_much_to_do():
+    recorder = Recorder("loader", CPU, quick=False)
+    for name, format, rate in (
+        ("theirs", "png", 3.0),
+        ("theirs", "jpeg", 9.0),
+        ("agedphoto, CPU threads", "htj2k", 2.0),
+        ("agedphoto, DALI", "jpeg", 6.0),
+        ("agedphoto, all in the pool", "htj2k", 100.0),
+    ):
+        recorder.add("ladder", name, "pairs/s", Spread.of([rate]), format=format, K=16)
+    # Neither JPEG nor photos that are decoded already win against lossless ones that are not.
+    assert losses(recorder.finish()) == [
+        "theirs, format png, K 16 is 1.5 times as fast as agedphoto, CPU threads, format htj2k, "
+        "K 16",
+        "theirs, format jpeg, K 16 is 1.5 times as fast as agedphoto, DALI, format jpeg, K 16",
+    ]
+    assert wins(recorder.finish()) == []
+
+
 def test_absent_peers_are_named_with_what_to_do(monkeypatch):
     monkeypatch.setitem(PEERS, "absent_peer", "absent-peer")
     assert peer_versions()["absent_peer"] is None
