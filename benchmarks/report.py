@@ -1,4 +1,5 @@
-"""The tables and plots of benchmarks/README.md, made from the JSON in benchmarks/results.
+"""The tables and plots of benchmarks/README.md, made from the JSON in benchmarks/results, and the
+top tables in the README.md above it.
 
 Between a pair of markers everything is made; the text around it is written by hand:
 
@@ -17,9 +18,11 @@ from agedphoto.datasets.files import write_bytes
 from .peers import why_absent
 from .record import Record, read_records
 from .suite import BENCHMARKS
-from .table import markdown, place
+from .table import markdown, pivot, place
 
 FOLDER = Path(__file__).resolve().parent
+TOP = "top"
+"""Section of what matters most, of all benchmarks."""
 _SECTION = re.compile(r"(<!-- bench: (\w+) -->\n)(.*?)(<!-- /bench -->)", re.DOTALL)
 
 
@@ -42,11 +45,12 @@ def update_readme(folder: Path = FOLDER) -> list[Path]:
         for path, record in shown(folder):
             if not path.with_suffix(".svg").exists():
                 written += draw_as(draw(record, path.parent), path)
-    text = readme.read_text()
-    made = render(text, folder)
-    if made != text:
-        write_bytes(readme, made.encode())
-        written.append(readme)
+    for path in (readme, folder.parent / "README.md"):
+        text = path.read_text()
+        made = render(text, folder)
+        if made != text:
+            write_bytes(path, made.encode())
+            written.append(path)
     return written
 
 
@@ -65,11 +69,13 @@ def render(text: str, folder: Path = FOLDER) -> str:
 
     def section(match: re.Match[str]) -> str:
         what = match[2]
+        if what == TOP:
+            return match[1] + "\n\n".join(["", *_top(records), ""]).lstrip("\n") + match[4]
         names = [name for name, module in BENCHMARKS.items() if module == what]
         if not names:
             raise ValueError(
                 f"unknown benchmark {what!r} in a marker of README.md; there are: "
-                f"{', '.join(BENCHMARKS.values())}"
+                f"{', '.join([TOP, *BENCHMARKS.values()])}"
             )
         parts = [_one(path, record) for path, record in records if record.what == what]
         if not any(record.device != "cpu" for _, record in records if record.what == what):
@@ -98,6 +104,20 @@ def shown(folder: Path) -> list[tuple[Path, Record]]:
                 continue
             newest[key] = path, record
     return list(newest.values())
+
+
+def _top(records: list[tuple[Path, Record]]) -> list[str]:
+    """Return the ladder of loaders and who ages how fast, of every machine."""
+    parts = []
+    for what, table, title, column, head in (
+        ("loader", "ladder", "From shards to aged pairs, pairs/s", "K", "{} a photo"),
+        ("synth", "same work", "Ageing alone, the same work, pairs/s", "", ""),
+    ):
+        for _, record in records:
+            if record.what == what:
+                parts.append(f"{title} ({place(record)}):")
+                parts.append(pivot(record, table, column, head))
+    return parts
 
 
 def _one(path: Path, record: Record) -> str:

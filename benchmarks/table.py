@@ -102,6 +102,31 @@ def markdown(record: Record) -> str:
     return "\n\n".join(parts)
 
 
+def pivot(record: Record, table: str, column: str, head: str) -> str:
+    """Return the figures of one table as Markdown: a line for each thing, a column for each value.
+
+    Args:
+        record: With rows of that table.
+        table: Its name.
+        column: What tells the columns from each other, of the rows' `by`.
+        head: Heading of a column, with its value in braces.
+    """
+    rows = [row for row in record.rows if row.table == table]
+    values = sorted({row.by[column] for row in rows if column in row.by})
+    lines: dict[str, dict[Any, str]] = {}
+    for row in rows:
+        others = [str(value) for key, value in row.by.items() if key != column]
+        line = lines.setdefault(", ".join([row.name, *others]), {})
+        line[row.by.get(column)] = number(row.median)
+    heads = [head.format(value) for value in values] or [rows[0].unit if rows else ""]
+    parts = [_line(["", *heads]), _line("---" for _ in range(1 + len(heads)))]
+    parts += [
+        _line([name, *(cells.get(value, "") for value in values or [None])])
+        for name, cells in lines.items()
+    ]
+    return "\n".join(parts)
+
+
 def place(record: Record) -> str:
     """Say where and with what a record was made."""
     machine = record.hardware

@@ -20,7 +20,7 @@ from agedphoto.benchmarks.plots import draw
 from agedphoto.benchmarks.record import Record, Recorder, Spread, read_records, write_records
 from agedphoto.benchmarks.settings import Settings
 from agedphoto.benchmarks.suite import BENCHMARKS, run_suite
-from agedphoto.benchmarks.table import markdown, number, percent, screen
+from agedphoto.benchmarks.table import markdown, number, percent, pivot, screen
 from agedphoto.benchmarks.verdict import losses, wins
 from agedphoto.cli import main
 
@@ -92,6 +92,9 @@ def test_the_readme_of_the_benchmarks_is_made_from_the_results():
     assert report.render(text) == text, "run `agedphoto bench report`"
     for what in BENCHMARKS.values():
         assert f"<!-- bench: {what} -->" in text
+    top = (ROOT / "README.md").read_text()
+    assert "<!-- bench: top -->" in top
+    assert report.render(top) == top, "run `agedphoto bench report`"
 
 
 def test_a_section_shows_the_newest_record_of_each_machine_and_none_that_is_quick(tmp_path):
@@ -244,6 +247,24 @@ def test_loaders_are_compared_with_such_that_have_as_much_to_do():
         "theirs, format jpeg, K 16 is 1.5 times as fast as agedphoto, DALI, format jpeg, K 16",
     ]
     assert wins(recorder.finish()) == []
+
+
+def test_a_table_can_be_turned_so_that_a_number_of_crops_is_a_column():
+    recorder = Recorder("loader", CPU, quick=False)
+    for name, format, K in (("a", "png", 16), ("a", "png", 1), ("b", "jpeg", 16)):
+        recorder.add("ladder", name, "pairs/s", Spread.of([float(K)]), format=format, K=K)
+    recorder.add("same work", "c", "pairs/s", Spread.of([5.0]))
+    record = recorder.finish()
+    assert pivot(record, "ladder", "K", "K {}").splitlines() == [
+        "|  | K 1 | K 16 |",
+        "| --- | --- | --- |",
+        "| a, png | 1.00 | 16.0 |",
+        "| b, jpeg |  | 16.0 |",
+    ]
+    assert pivot(record, "same work", "K", "").splitlines()[::2] == [
+        "|  | pairs/s |",
+        "| c | 5.00 |",
+    ]
 
 
 def test_absent_peers_are_named_with_what_to_do(monkeypatch):
