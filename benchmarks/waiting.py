@@ -1,9 +1,9 @@
 """How long training waits for each loader, by comparing throughputs (as DS-Analyzer does, Mohan et
-al., VLDB 2021): on a batch that is there already, and with batches of the loader.
+al., VLDB 2021): on a batch that is there already, with no loader, and with batches of the loader.
 
-Utilisation is the second rate over the first, window by window: what decoding takes from the GPU or
+Utilisation is the second rate over the first: what decoding takes from the GPU or
 from the cores that train counts against the loader, which a clock around `next` alone would not
-see. `cold` is the same from the second batch after opening on, when nothing is in a pool or a cache
+see. `cold` is the same from the second batch after opening on, when little is in a pool or a cache
 yet. Waits are what a step waited in `next`, of all steps of the windows.
 
 The curve is ours over K, the crops that are taken of a decoded photo: with K large enough any
@@ -32,7 +32,7 @@ from .loader import prepare
 from .record import Recorder, Spread
 from .settings import Settings
 from .steps import find_objective, make_stepper, step, usual_way
-from .timing import seconds_of, wait
+from .timing import seconds_of
 
 CURVE = (1, 2, 4, 8, 16, 32, 64)
 QUICK_CURVE = (1, 16)
@@ -117,7 +117,7 @@ def _curve(
 def measure(
     rung: Rung, place: Place, preset: str, counts: Sequence[int], runs: int, window_s: float
 ) -> dict[int, dict[str, Any]]:
-    """Train on one batch and with a loader in turn, for each K; for a process of its own."""
+    """Train on one batch and then with a loader, for each K; for a process of its own."""
     convert(rung, place)
     device = torch.device(place.device)
     # None of the others has masks.
@@ -127,16 +127,16 @@ def measure(
     for K in counts:
         loader = Loader(replace(rung, K=K), place)
         batch = next(loader.batches)
+        loader.close()
         train = partial(step, stepper, batch)
         for _ in range(WARM_UP_STEPS):
             train()
-        found[K] = _one(loader, train, stepper, place, device, runs, window_s)
-        loader.close()
+        found[K] = _one(replace(rung, K=K), train, stepper, place, device, runs, window_s)
     return found
 
 
 def _one(
-    loader: Loader,
+    rung: Rung,
     train: Any,
     stepper: Any,
     place: Place,
@@ -145,6 +145,10 @@ def _one(
     window_s: float,
 ) -> dict[str, Any]:
     num_steps = max(2, math.ceil(window_s / (seconds_of(train, 2, device) / 2)))
+    # With no loader there: one that makes batches ahead would keep cores from training meanwhile.
+    resident = [num_steps / seconds_of(train, num_steps, device) for _ in range(runs)]
+    loader = Loader(rung, place)
+    next(loader.batches)
     waits: list[float] = []
 
     def train_on_next() -> None:
@@ -164,29 +168,28 @@ def _one(
         return count / taken
 
     cold = loaded_rate()
-    resident, loaded = [], []
-    waits.clear()
-    decoded, steps = loader.decoded(), 0
-    for _ in range(runs):
-        resident.append(num_steps / seconds_of(train, num_steps, device))
-        # While the resident batch was trained on, others were made ahead: they are used up first.
-        before = len(waits)
+    # What was made ahead since is used up.
+    decoded = loader.decoded()
+    loaded_rate()
+    while rung.resident and decoded != loader.decoded():
+        # The pool that is to hold all photos is still filling.
+        decoded = loader.decoded()
         loaded_rate()
-        steps += len(waits) - before
-        del waits[before:]
-        loaded.append(loaded_rate())
-        steps += len(waits) - before
+    waits.clear()
+    decoded = loader.decoded()
+    loaded = [loaded_rate() for _ in range(runs)]
     now_decoded = loader.decoded()
-    wait(device)
-    used = [100 * one / other for one, other in zip(loaded, resident, strict=True)]
+    loader.close()
+    middle = statistics.median(resident)
+    used = [100 * one / middle for one in loaded]
     p50, p99 = np.percentile(waits, [50, 99]).tolist()
     more = {
-        "resident_per_s": place.batch_size * statistics.median(resident),
+        "resident_per_s": place.batch_size * middle,
         "loader_per_s": place.batch_size * statistics.median(loaded),
-        "utilisation_cold": cold / statistics.median(resident),
+        "utilisation_cold": cold / middle,
         "wait_p50_ms": 1e3 * p50,
         "wait_p99_ms": 1e3 * p99,
     }
     if decoded is not None and now_decoded is not None and now_decoded > decoded:
-        more["crops_per_decode"] = steps * place.batch_size / (now_decoded - decoded)
+        more["crops_per_decode"] = len(waits) * place.batch_size / (now_decoded - decoded)
     return {"used": used, "more": more}
