@@ -278,7 +278,8 @@ def test_the_newest_record_counts_and_quick_ones_do_not(tmp_path):
         "quality_a-cpu_2026-12-01_quick", "restoring_a-cpu_2027-01-01",
     ):  # fmt: skip
         (tmp_path / f"{name}.json").touch()
-    assert quality_zoo.newest_record(tmp_path).name == "quality_a-cpu_2026-11-28.json"
+    newest = quality_zoo.newest_record(tmp_path)
+    assert newest == tmp_path / "quality_a-cpu_2026-11-28.json"
 
 
 def test_the_zoo_says_what_the_newest_record_says():
