@@ -22,7 +22,7 @@ class Bench:
 
     what: Annotated[What | None, tyro.conf.Positional] = None
     """What to measure; quality is how soon a network reaches a PSNR; report renews the tables of
-    benchmarks/README.md from benchmarks/results."""
+    benchmarks/README.md, and the top ones of README.md, from benchmarks/results."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -34,7 +34,7 @@ class Bench:
     held_out: Path | None = None
     """Folder of photos that quality is measured on; the shards must hold none of them."""
     budgets_s: tuple[float, ...] = ()
-    """Seconds of training after which quality looks: 15 60 300."""
+    """Seconds of training after which quality looks: 15 75 300."""
     model: str | None = None
     """Model for restore: a name, a .safetensors file, or a folder of a training."""
     json: Path | None = None

@@ -80,7 +80,7 @@ def _differences(first: Record, second: Record) -> list[str]:
         for name, (one, other) in pairs.items()
         if one != other and None not in (one, other)
     ]
-    busy = [one for one in (first, second) if (one.load_a_core or 0) > BUSY_LOAD]
+    busy = [one for one in (first, second) if (one.busy_share or 0) > BUSY_LOAD]
     return found + [f"{one.what}: the machine was busy on {one.date}" for one in busy]
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     """Return a record of the present schema; what is of none that is known is returned as it is."""
+    if data.get("schema") == 3:
+        # It said how many processes were waiting for a core, the benchmark before included.
+        return {key: data[key] for key in data if key != "load_a_core"} | {"schema": 4}
     convert = _KNOWN.get((data.get("what"), data.get("schema")))  # type: ignore[arg-type]
     return convert(data) if convert else data
 
@@ -84,7 +87,7 @@ def _about(
     data: dict[str, Any], what: str, rows: list[Any], missing: list[Any], settings: tuple[str, ...]
 ) -> dict[str, Any]:
     return {
-        "schema": 3,
+        "schema": 4,
         "what": what,
         # The first ones of loading had it in their names alone.
         "date": data.get("date", "2026-11-25"),

@@ -23,7 +23,7 @@ from agedphoto.machine import hardware, versions
 from .older import upgrade
 from .peers import load, peer_versions, why_absent
 
-SCHEMA = 3
+SCHEMA = 4
 """Counts up when something in the JSON changes its meaning. Older ones: see `older`."""
 
 BUSY_LOAD = 0.2
@@ -116,7 +116,7 @@ class Record:
     """Version of each peer, None where it is absent."""
     seed: int = 0
     threads: int | None = None
-    load_a_core: float | None = None
+    busy_share: float | None = None
     """Share of the cores that others kept busy when it began."""
     seconds: float | None = None
     """How long it took."""
@@ -164,12 +164,12 @@ class Recorder:
         self.not_measured: list[Missing] = []
         self._tell = tell or (lambda _: None)
         self._begun = time.perf_counter()
-        self._load = load_a_core()
-        if self._load is not None and self._load > BUSY_LOAD:
+        self._busy = busy_share()
+        if self._busy is not None and self._busy > BUSY_LOAD:
             self.miss(
                 "all",
                 "an idle machine",
-                f"others keep {self._load:.0%} of the cores busy; figures are of what is left",
+                f"others keep {self._busy:.0%} of the cores busy; figures are of what is left",
             )
 
     def add(
@@ -222,7 +222,7 @@ class Recorder:
             versions=versions(),
             peers=peer_versions(),
             threads=torch.get_num_threads(),
-            load_a_core=None if self._load is None else round(self._load, 2),
+            busy_share=None if self._busy is None else round(self._busy, 2),
             seconds=round(time.perf_counter() - self._begun, 1),
         )
 
@@ -262,7 +262,7 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def load_a_core() -> float | None:
+def busy_share() -> float | None:
     """Return which share of the cores others keep busy; None where psutil is not there to ask.
 
     Takes half a second: a load average would still count what ran a minute ago, as the benchmark

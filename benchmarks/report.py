@@ -110,7 +110,7 @@ def _top(records: list[tuple[Path, Record]]) -> list[str]:
     """Return the ladder of loaders and who ages how fast, of every machine."""
     parts = []
     for what, table, title, column, head in (
-        ("loader", "ladder", "From shards to aged pairs, pairs/s", "K", "{} a photo"),
+        ("loader", "ladder", "From shards to aged pairs, pairs/s", "K", "K = {}"),
         ("synth", "same work", "Ageing alone, the same work, pairs/s", "", ""),
     ):
         for _, record in records:

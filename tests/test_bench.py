@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def idle(monkeypatch):
     """Spare every record the half second in which the cores are watched."""
-    monkeypatch.setattr("agedphoto.benchmarks.record.load_a_core", lambda: 0.0)
+    monkeypatch.setattr("agedphoto.benchmarks.record.busy_share", lambda: 0.0)
 
 
 def make_record(rates: dict[str, float], *, what: str = "synth", **changes: Any) -> Record:
@@ -43,7 +43,7 @@ def make_record(rates: dict[str, float], *, what: str = "synth", **changes: Any)
         spread = Spread(median=rate, lower=0.9 * rate, upper=1.1 * rate)
         recorder.add("same work", name, "pairs/s", spread, more={"share_of_floor": 0.5})
     recorder.miss("kernel", "the fused kernel", "it needs a CUDA device", command="agedphoto bench")
-    return replace(recorder.finish(), load_a_core=0.0, date="2026-01-02", **changes)
+    return replace(recorder.finish(), busy_share=0.0, date="2026-01-02", **changes)
 
 
 def test_a_record_comes_back_from_its_file_as_it_was(tmp_path):
@@ -53,8 +53,17 @@ def test_a_record_comes_back_from_its_file_as_it_was(tmp_path):
     assert read_records(tmp_path / "one.json") == [one]
     assert read_records(tmp_path / "both.json") == [one, two]
     plain = json.loads((tmp_path / "one.json").read_text())
-    assert plain["schema"] == 3
+    assert plain["schema"] == 4
     assert {"versions", "hardware", "commit", "seed", "threads", "peers", "date"} <= set(plain)
+
+
+def test_a_record_of_schema_3_keeps_its_figures_but_not_the_load(tmp_path):
+    plain = json.loads(json.dumps(asdict(make_record({"a": 2.0})))) | {"schema": 3}
+    del plain["busy_share"]
+    (tmp_path / "old.json").write_text(json.dumps(plain | {"load_a_core": 0.75}))
+    [old] = read_records(tmp_path / "old.json")
+    assert old.rows[0].median == 2.0
+    assert old.busy_share is None
 
 
 def test_quartiles_hold_the_median_between_them():
@@ -137,7 +146,7 @@ def test_comparing_gives_the_second_over_the_first_and_less_time_is_better():
 def test_comparing_warns_of_what_makes_figures_hard_to_compare():
     first = make_record({"a": 2.0})
     other = {"name": "Another GPU", "cores": 8, "device": "cuda", "memory_gib": 1.0}
-    second = replace(make_record({"a": 2.0}), hardware=other, quick=True, load_a_core=3.0)
+    second = replace(make_record({"a": 2.0}), hardware=other, quick=True, busy_share=3.0)
     warnings = " ".join(compare([first], [second]).warnings)
     assert "hardware differs" in warnings
     assert "quick differs: False and True" in warnings
@@ -186,8 +195,8 @@ def test_a_mistake_is_one_line_and_nothing_is_measured(arguments, complaint, cap
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        ({"schema": 4}, "use a newer agedphoto"),
-        ({"schema": 3}, "this is no record"),
+        ({"schema": 5}, "use a newer agedphoto"),
+        ({"schema": 4}, "this is no record"),
         ([3], "attribute"),
     ],
 )
@@ -293,9 +302,9 @@ def test_a_benchmark_that_fails_leaves_a_record_and_the_others_go_on(monkeypatch
 
 
 def test_a_busy_machine_is_said(monkeypatch):
-    monkeypatch.setattr("agedphoto.benchmarks.record.load_a_core", lambda: 0.75)
+    monkeypatch.setattr("agedphoto.benchmarks.record.busy_share", lambda: 0.75)
     found = Recorder("synth", CPU, quick=False).finish()
-    assert found.load_a_core == 0.75
+    assert found.busy_share == 0.75
     assert "others keep 75% of the cores busy" in found.not_measured[0].why
 
 
